@@ -7,7 +7,6 @@ tracker says of money must agree with it to the cent.
 from __future__ import annotations
 
 import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping

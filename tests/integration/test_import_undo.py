@@ -159,7 +159,7 @@ async def test_dry_run_says_what_would_go_and_changes_nothing(importer: Importer
         "earlier: would delete 26 clicks and 4 conversions\n"
         "earlier: would reverse 4 booked conversions (5.00 EUR payout and 10.00 EUR revenue)."
         " This needs --reverse-booked\n"
-        "earlier: 4 clicks stay, because conversions refer to them\n"
+        "earlier: 4 clicks stay, because conversions or postbacks refer to them\n"
     )
     refused = await _undo(importer)
     assert (refused.code, await _everything(importer)) == (1, before)
@@ -194,7 +194,7 @@ async def test_reversals_are_booked_and_affiliates_hear_nothing(importer: Import
     again = await _undo(importer, "--reverse-booked")
     assert again.out == (
         "earlier: deleted 0 clicks and 0 conversions\n"
-        "earlier: 4 clicks stay, because conversions refer to them\n"
+        "earlier: 4 clicks stay, because conversions or postbacks refer to them\n"
         "earlier: 4 conversions stay rejected, because they were booked and reversed before\n"
     )
     assert await importer.fetch("SELECT count(*) FROM conversion_entry") == [(8,)]
@@ -219,20 +219,26 @@ async def test_what_live_postbacks_made_or_changed_stays(importer: Importer) -> 
     await importer.fetch("UPDATE goal SET click_window = NULL")
     assert await _postback(importer, click_id="c9", order_id="new") is Result.STORED
     assert await _postback(importer, click_id="c1", order_id="o1", status="approved") is Result.UPDATED
+    assert await _postback(importer, click_id="c2", order_id="o2", status="pending") is Result.UNCHANGED
+    assert await _postback(importer, click_id="c10", order_id="o10", goal_name="later") is Result.HELD
     done = await _undo(importer)
     assert done.code == 0
-    hashes = [hash_for(_AT + (n % 3) * 86_400_000 + n * 1000, f"earlier\0c{n}") for n in (1, 9)]
+    hashes = [hash_for(_AT + (n % 3) * 86_400_000 + n * 1000, f"earlier\0c{n}") for n in (1, 2, 9)]
+    touched = "was touched by a postback or a person since its import"
     assert done.err.splitlines() == [
-        f"click {hashes[0]} stays: conversion 2 (approved) was changed since its import",
-        f"click {hashes[1]} stays: conversion 9 (hold) came by a postback or the API",
+        f"click {hashes[0]} stays: conversion 2 (approved) {touched}",
+        f"click {hashes[1]} stays: conversion 3 (pending) {touched}",
+        f"click {hashes[2]} stays: conversion 9 (hold) came by a postback or the API",
     ]
     assert done.out == (
-        "earlier: deleted 28 clicks and 7 conversions\n"
-        "earlier: 2 clicks stay, because conversions refer to them\n"
-        "earlier: 1 conversions stay, because they were changed since their import\n"
+        "earlier: deleted 26 clicks and 6 conversions\n"
+        "earlier: 4 clicks stay, because conversions or postbacks refer to them\n"
+        "earlier: 2 conversions stay, because postbacks or people have touched them since\n"
     )
-    assert await importer.fetch("SELECT order_id FROM conversion ORDER BY id") == [("o1",), ("new",)]
-    assert await importer.fetch("SELECT legacy_id FROM legacy_click ORDER BY 1") == [("c1",), ("c9",)]
+    assert await importer.fetch("SELECT order_id FROM conversion ORDER BY id") == [("o1",), ("o2",), ("new",)]
+    assert await importer.fetch("SELECT legacy_id FROM legacy_click ORDER BY 1") == [
+        ("c1",), ("c10",), ("c2",), ("c9",)
+    ]  # fmt: skip
     assert await _postback(importer, click_id="c9", order_id="new", status="rejected") is Result.UPDATED
     await _agrees(importer)
 
@@ -282,7 +288,7 @@ async def test_clicks_of_earlier_versions_are_recognised_by_their_hashes(importe
     done = await _undo(importer)
     assert done.out == (
         "earlier: deleted 22 clicks and 0 conversions\n"
-        "earlier: 8 clicks stay, because conversions refer to them\n"
+        "earlier: 8 clicks stay, because conversions or postbacks refer to them\n"
         "earlier: 8 conversions stay that an earlier version imported without noting their source\n"
     )
     assert "conversion 1 (pending) was imported by an earlier version" in done.err

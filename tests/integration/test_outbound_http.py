@@ -173,6 +173,37 @@ async def test_barred_address_is_refused_in_every_spelling(host: str, why: str, 
     assert tried == []
 
 
+@pytest.mark.parametrize("address", NOT_PUBLIC)
+async def test_strict_request_goes_to_no_network_that_the_operator_allows(
+    address: str, tried: list[object]
+) -> None:
+    async def look_up(_host: str, _port: int) -> list[str]:
+        return [address]
+
+    literal = f"[{address.replace('%', '%25')}]" if ":" in address else address
+    async with Caller((ip_network("0.0.0.0/0"), ip_network("::/0")), look_up=look_up) as caller:
+        for host in (literal, "own.example"):
+            answer = await caller.get(f"http://{host}/in", {}, is_strict=True)
+            assert answer.is_barred, host
+            assert "is not a" in answer.error
+    assert tried == []
+
+
+async def test_strict_and_other_requests_to_one_host_are_told_apart(
+    partner: FakeAffiliate, tried: list[object]
+) -> None:
+    async def look_up(_host: str, _port: int) -> list[str]:
+        return ["127.0.0.1"]
+
+    url = f"http://own.example:{partner.port}/in"
+    async with Caller(HERE, look_up=look_up) as caller:
+        turns = (False, True) * 4
+        answers = await asyncio.gather(*(caller.get(url, {}, is_strict=is_strict) for is_strict in turns))
+    assert [answer.is_barred for answer in answers] == [*turns]
+    assert [answer.status for answer in answers] == [None if is_strict else 200 for is_strict in turns]
+    assert len(tried) == 4
+
+
 async def test_connections_go_only_to_checked_addresses(partner: FakeAffiliate, tried: list[object]) -> None:
     async def look_up(_host: str, _port: int) -> list[str]:
         return ["169.254.169.254", "168.63.129.16", "127.0.0.1", "::ffff:10.0.0.1"]

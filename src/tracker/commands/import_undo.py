@@ -70,7 +70,7 @@ _WHY = {
     "live": "came by a postback or the API",
     "of another source": "is of another source",
     "unmarked": "was imported by an earlier version",
-    "changed": "was changed since its import",
+    "changed": "was touched by a postback or a person since its import",
     "deleted": "was imported, and --kind leaves conversions out",
     "reversed": "is booked",
     "reversed before": "was booked and reversed",
@@ -104,8 +104,8 @@ def _reversed(wanted: Undo, plan: Plan) -> str:
 
 def _kept(plan: Plan) -> list[str]:
     stay = {
-        "clicks stay, because conversions refer to them": plan.clicks_kept,
-        "conversions stay, because they were changed since their import": plan.changed,
+        "clicks stay, because conversions or postbacks refer to them": plan.clicks_kept,
+        "conversions stay, because postbacks or people have touched them since": plan.changed,
         "conversions stay rejected, because they were booked and reversed before": plan.reversed_before,
         "conversions stay that an earlier version imported without noting their source": plan.unmarked,
     }

@@ -147,7 +147,7 @@ class ClickReader(NamedTuple):
     def _identity(self, found: dict[str, Any]) -> tuple[str, str | None]:
         """The click's hash here, and the earlier id that leads to it."""
         hash_, legacy_id, millis = (found.get(name) for name in ("hash", "legacy_id", "created_at"))
-        own = normalise.hash_(hash_ or "")
+        own = normalise.hash_(hash_) if hash_ else ""
         if is_click_hash(own):
             _check_time(own, millis)
             return own, None if normalise.hash_(legacy_id or "") == own else legacy_id
@@ -164,11 +164,11 @@ class ClickReader(NamedTuple):
         self, fields: Mapping[str, Any], found: Mapping[str, Any], hash_: str, legacy_id: str | None
     ) -> Written | None:
         """The id as the file has it, if earlier versions took that other text for an earlier id."""
-        millis, is_own = found.get("created_at"), normalise.hash_(found.get("hash") or "") == hash_
+        millis = found.get("created_at")
         text = (legacy_id and fields.get("legacy_id")) or fields.get("hash")
         if not isinstance(text, str) or text in (legacy_id, hash_) or millis is None:
             return None
-        if legacy_id is not None and is_own:
+        if legacy_id is not None and normalise.hash_(found.get("hash") or "") == hash_:
             return Written(text, hash_)
         return Written(text, legacy_hash(millis, self.source, text))
 

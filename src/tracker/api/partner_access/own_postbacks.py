@@ -31,6 +31,7 @@ from tracker.catalogue.resource import Editor, change_row, create_row, delete_ro
 from tracker.catalogue.validation import validated
 from tracker.domain import postback_macros
 from tracker.domain.macros import TemplateError, compile_url
+from tracker.domain.model import MAX_ID
 from tracker.parameters import Bool, Query, choice
 from tracker.parameters import Id as IdParameter
 from tracker.store.catalogue import affiliate_offers, edit
@@ -207,12 +208,19 @@ def _place_of(row: Row) -> Row:
 
 
 async def _check_seen(call: Call[Any], affiliate_id: int, fields: Row, before: Row) -> None:
-    """Refuse offers and goals that the affiliate may not see, as those that do not exist."""
-    ids = {name: fields.get(name) for name in ("offer_id", "goal_id")}
-    new = {name: id_ if id_ != before.get(name) and type(id_) is int else None for name, id_ in ids.items()}
-    unseen = await affiliate_offers.unseen(call.state.pool, affiliate_id, *new.values())
+    """Refuse offers and goals that the affiliate may not see, as those that do not exist.
+
+    What is not an id is left to the check of fields.
+    """
+    offer_id, goal_id = (_new_id(name, fields, before) for name in ("offer_id", "goal_id"))
+    unseen = await affiliate_offers.unseen(call.state.pool, affiliate_id, offer_id, goal_id)
     if unseen:
         raise invalid({f"{noun}_id": [f"matches no {noun}"] for noun in unseen})
+
+
+def _new_id(name: str, fields: Row, before: Row) -> int | None:
+    id_ = fields.get(name)
+    return id_ if type(id_) is int and 0 < id_ <= MAX_ID and id_ != before.get(name) else None
 
 
 def _check_macros(call: Call[Any], fields: Row) -> None:

@@ -4,7 +4,7 @@ Each batch is a transaction of its own, under the lock of conversions. So a post
 the batch, or never. A killed undo is run again, and goes on with what is left.
 
 A booked conversion stays in the table, because the book refers to it. It becomes rejected, and its reversal
-is booked. A click stays while a conversion refers to it.
+is booked. A click stays while a conversion, or a postback that waits, refers to it.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ _FIRST_IMPORTED = """EXISTS (
     WHERE conversion_id = conversion.id AND status_before IS NULL AND source = 'import')"""
 CHANGED = """(
     EXISTS (SELECT FROM conversion_change WHERE conversion_id = conversion.id AND source <> 'import')
+    OR EXISTS (SELECT FROM postback WHERE conversion_id = conversion.id)
     OR EXISTS (SELECT FROM conversion_correction WHERE conversion_id = conversion.id)
     OR EXISTS (SELECT FROM conversion_refund WHERE conversion_id = conversion.id))"""
-"""SQL: whether a postback or a person has changed an imported conversion."""
+"""SQL: whether a postback or a person has changed an imported conversion, or a postback has confirmed it."""
 # What becomes of an imported conversion. Entries and corrections refer to theirs for good.
 _FATE = f"""CASE
     WHEN {CHANGED} THEN 'changed'
@@ -84,7 +85,13 @@ _HOLDING = f"""
 FROM conversion JOIN imported_click ON imported_click.hash = click_hash
 WHERE source = $1 AND NOT ($2 AND import_source IS NOT DISTINCT FROM $1 AND {_FATE} = 'deleted')
 """
-_HELD_CLICKS = f"SELECT count(DISTINCT click_hash) {_HOLDING}"
+_HELD_CLICKS = f"""
+SELECT count(*) FROM (
+    SELECT click_hash {_HOLDING}
+    UNION SELECT click_hash FROM postback JOIN imported_click ON imported_click.hash = click_hash
+    WHERE imported_click.source = $1 AND result IN ('held', 'parked', 'waiting')
+) AS held
+"""  # noqa: S608
 _SOME_HELD = f"""
 SELECT encode(uuid_send(click_hash), 'hex'), id, status,
        CASE WHEN import_source = $1 THEN {_FATE} WHEN import_source IS NOT NULL THEN 'of another source'
@@ -105,7 +112,10 @@ UPDATE conversion_change SET is_announced = true WHERE conversion_id = ANY ($1) 
 """Affiliates hear nothing of an import, and so of no change of it."""
 
 _NEXT_CLICKS = """
-SELECT encode(uuid_send(each.hash), 'hex'), EXISTS (SELECT FROM conversion WHERE click_hash = each.hash)
+SELECT encode(uuid_send(each.hash), 'hex'),
+    EXISTS (SELECT FROM conversion WHERE click_hash = each.hash)
+    OR EXISTS (SELECT FROM postback WHERE click_hash = each.hash AND result = 'held')
+    OR EXISTS (SELECT FROM postback WHERE click_hash = each.hash AND result IN ('parked', 'waiting'))
 FROM (
     SELECT hash FROM imported_click WHERE source = $1 AND hash > $2 ORDER BY hash LIMIT $3
 ) AS each ORDER BY each.hash
@@ -152,7 +162,7 @@ class Plan(NamedTuple):
     """What an undo does."""
 
     clicks: int  # that are deleted
-    clicks_kept: int  # because conversions refer to them
+    clicks_kept: int  # because conversions, or postbacks that wait, refer to them
     conversions: int  # that are deleted
     reversed: int  # booked ones that become rejected
     reversed_before: int
@@ -269,7 +279,7 @@ async def _reverse(connection: Connection, author: Author, ids: Sequence[int]) -
 
 
 async def take_back_clicks(connection: Connection, source: str, after: str) -> Clicks:
-    """Take back the next clicks of the source, by hash, without those that a conversion refers to.
+    """Take back the next clicks of the source, by hash, without those that a conversion or a postback needs.
 
     `seen` is 0 at the end.
     """
