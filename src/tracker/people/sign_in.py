@@ -262,7 +262,7 @@ class SignIn:
         await users.lock(connection, "first admin")
         if await users.has_had_user(connection):
             raise LinkIsOverError
-        fields = {"email": email, "name": name, "role": "admin", "is_disabled": False}
+        fields = {"email": email, "name": name, "role": "admin", "hides_money": False, "is_disabled": False}
         row = await edit.insert(
             connection, users.USERS, {**fields, "affiliate_ids": [], "advertiser_ids": []}
         )

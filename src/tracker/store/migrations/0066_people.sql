@@ -7,6 +7,7 @@ CREATE TABLE user_account (
     role              text        NOT NULL,
     affiliate_ids     bigint[]    NOT NULL DEFAULT '{}',  -- distinct, in order
     advertiser_ids    bigint[]    NOT NULL DEFAULT '{}',
+    hides_money       boolean     NOT NULL DEFAULT false,
     is_disabled       boolean     NOT NULL DEFAULT false,
     password_hash     text,        -- argon2id. NULL: the user has not accepted the invitation yet
     totp_secret       bytea,       -- sealed with the key file
@@ -36,9 +37,9 @@ CREATE TRIGGER note_first_user AFTER INSERT ON user_account
 -- A former right does not outlive its change: sessions name the rights that they were made with.
 CREATE FUNCTION raise_rights() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF (NEW.role, NEW.affiliate_ids, NEW.advertiser_ids, NEW.is_disabled, NEW.password_hash, NEW.totp_since)
+    IF (NEW.role, NEW.affiliate_ids, NEW.advertiser_ids, NEW.hides_money, NEW.is_disabled, NEW.password_hash, NEW.totp_since)
         IS DISTINCT FROM
-       (OLD.role, OLD.affiliate_ids, OLD.advertiser_ids, OLD.is_disabled, OLD.password_hash, OLD.totp_since)
+       (OLD.role, OLD.affiliate_ids, OLD.advertiser_ids, OLD.hides_money, OLD.is_disabled, OLD.password_hash, OLD.totp_since)
     THEN
         NEW.rights := OLD.rights + 1;
     END IF;

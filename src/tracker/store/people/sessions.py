@@ -15,7 +15,8 @@ VALUES ($1, $2, $3, $4, now() + $5, $6, $7) RETURNING id
 _FIND = """
 SELECT session.id, session.is_whole, session.seen_as, session.seen_as_id,
        account.id AS user_id, account.email, account.name, account.role,
-       account.affiliate_ids, account.advertiser_ids, account.totp_since IS NOT NULL AS has_totp,
+       account.affiliate_ids, account.advertiser_ids, account.hides_money,
+       account.totp_since IS NOT NULL AS has_totp,
        session.seen_at < now() - interval '1 minute' AS is_sight_unrecorded
 FROM user_session AS session JOIN user_account AS account ON account.id = user_id
 WHERE secret_hash = $1 AND NOT is_disabled AND account.rights = session.rights
@@ -51,6 +52,7 @@ class Session(NamedTuple):
     role: str
     affiliate_ids: list[int]
     advertiser_ids: list[int]
+    hides_money: bool
     has_totp: bool
     is_sight_unrecorded: bool  # for a minute
 

@@ -11,14 +11,14 @@ from tracker.store.db import Connection, Pool
 
 USERS = Table(
     "user_account",
-    ("email", "name", "role", "affiliate_ids", "advertiser_ids", "is_disabled"),
+    ("email", "name", "role", "affiliate_ids", "advertiser_ids", "hides_money", "is_disabled"),
     facts=("has_password", "has_totp", "created_at", "last_sign_in_at"),
     exclusive=("email",),
     searched=("name", "email"),
 )
 
 _SECRETS = """
-SELECT id, email, name, role, affiliate_ids, advertiser_ids, is_disabled, password_hash,
+SELECT id, email, name, role, affiliate_ids, advertiser_ids, hides_money, is_disabled, password_hash,
        totp_secret, totp_since IS NOT NULL AS has_totp, totp_last_step, rights
 FROM user_account WHERE {}
 """
@@ -59,6 +59,7 @@ class Secrets(NamedTuple):
     role: str
     affiliate_ids: Sequence[int]
     advertiser_ids: Sequence[int]
+    hides_money: bool
     is_disabled: bool
     password_hash: str | None
     totp_secret: bytes | None  # sealed
