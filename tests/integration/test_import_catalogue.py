@@ -192,7 +192,7 @@ _WHY = [
     ":6: offers[1]: advertiser 'Nobody' is the name of no objects: give advertiser_id",
     ":7: offers[2]: colour is not a field of this object",
     ":8: offers[3].urls[0]: url ",
-    ":9: offers[4]: starts_at is not infinity or a time",
+    ":9: offers[4]: starts_at '2026-01-01' is not infinity or a time",
     ":10: offers[5]: targeting ",
     ":11: offers[6].goals[0]: payout ",
     ":11: offers[6].goals[1]: the offer's base goal has another id: leave the id out",

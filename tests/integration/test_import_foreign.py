@@ -179,14 +179,18 @@ async def test_forms_of_a_preset_come_into_the_catalogue(importer: Importer, acm
 
 async def test_all_presets_have_forms_and_catalogues_that_are_taken(importer: Importer) -> None:
     kinds = entries.Kinds(RESOURCES)
+    expected = 0
     for name in presets.names():
-        done = await importer.run("forms", "--from", name, "--host", f"{name}.example", "--source", "s")
-        assert (done.code, " 0 left" in done.out) == (0, True), (name, done.err)
-        if "catalogue" in presets.load(name).content:
-            meanings = entries.meanings_of(presets.load(name).catalogue(), kinds, ignore_rest=False)
+        preset = presets.load(name)
+        if "catalogue" in preset.content:
+            meanings = entries.meanings_of(preset.catalogue(), kinds, ignore_rest=False)
             assert any(meaning.columns for meaning in meanings.values()), name
-    ((found,),) = await importer.fetch("SELECT count(*) FROM postback_form WHERE source = 's'")
-    assert found >= len(presets.names()) // 2
+        if "forms" in preset.content:
+            done = await importer.run("forms", "--from", name, "--host", f"{name}.example", "--source", "s")
+            assert (done.code, " 0 left" in done.out) == (0, True), (name, done.err)
+            expected += len(preset.forms().get("postback_forms", []))
+    assert await importer.fetch("SELECT count(*) FROM postback_form WHERE source = 's'") == [(expected,)]
+    assert expected
 
 
 _ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"]
@@ -246,6 +250,32 @@ _WRONG = {
     "Click;offer;aff;Time;Payout (USD)\n": "no field is called 'Payout (USD)': use --map",
     "Click;offer;aff;Time;created\n": "no field is called 'created' (is it created_at?)",
 }
+
+
+async def test_wrong_values_of_a_catalogue_are_named_with_their_column(imported: Importer) -> None:
+    rows = [{"Title": "A", "State": "gone", "customer": 1}, {"Title": "B", "customer": "5"}]
+    names = [
+        "--map",
+        "offers.title=name",
+        "--map",
+        "offers.state=status",
+        "--map",
+        "offers.customer=advertiser_id",
+    ]
+    table = "Title,State,customer\nA,gone,1\nB,,5\n"
+    for name, content, (first, second) in (
+        ("offers.json", "\n".join(["[", *(json.dumps(row) + "," for row in rows)])[:-1] + "]", (2, 3)),
+        ("offers.csv", table, (2, 3)),
+        ("all.yaml", json.dumps({"offers": rows}), (1, 1)),
+    ):
+        file = imported.file(name, content)
+        done = await imported.run("catalogue", file, *names)
+        assert done.code == 1, done.out
+        wrong, missing, _ = done.err.splitlines()
+        assert wrong.startswith(f"{file}:{first}: ")
+        assert "status (column 'State') 'gone' must be" in wrong, wrong
+        assert missing.startswith(f"{file}:{second}: ")
+        assert "advertiser_id (column 'customer') '5' " in missing, missing
 
 
 async def test_wrong_values_are_named_with_the_column_of_the_file(imported: Importer) -> None:

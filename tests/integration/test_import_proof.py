@@ -139,6 +139,7 @@ _CONVERSION: dict[str, Any] = {
     "revenue_currency": "JPY",
     **{f"adv_sub{n}": "y" for n in ("", 2, 3, 4, 5)},
     "advertiser_external_id": "e1",
+    "is_unproven": False,
 }
 _CONVERSION_CHANGES = [
     *((name, f"{name} = {name} || '!'") for name in ("sale_status", "adv_sub", "adv_sub5", "order_id")),
@@ -149,7 +150,7 @@ _CONVERSION_CHANGES = [
     *((name, f"{name} = NULL") for name in ("order_id", "sale_amount", "sale_currency", "legacy_id")),
     *((name, f"{name} = ''") for name in ("order_id", "adv_sub2", "adv_sub3", "adv_sub4", "legacy_id")),
     ("status", "status = 'rejected'"),
-    ("is_over_cap", "is_over_cap = true"),
+    *((name, f"{name} = true") for name in ("is_over_cap", "is_unproven")),
     ("goal_id", "goal_id = 2"),
     ("click_hash", "click_hash = gen_random_uuid()"),
 ]

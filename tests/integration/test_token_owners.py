@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
 from importlib.resources import files
 from typing import Any
@@ -127,6 +128,31 @@ async def test_lists_and_reports_are_those_of_the_network_for_these_owners(
                     assert [[row[key] for key in keys] for row in seen["data"]] == [
                         [row[key] for key in keys] for row in whole["data"]
                     ], (kind, group, basis, wanted)
+
+
+async def test_sums_of_several_owners_are_those_of_their_rows(
+    database: Settings, client: AsyncClient
+) -> None:
+    """Counted by hand, as the network's sums come from the same counts."""
+    for root, kind, own, money in (
+        (AFFILIATES, "affiliate", [513, 515], "payout"),
+        (ADVERTISERS, "advertiser", [1, 2], "revenue"),
+    ):
+        mine = await token_of(database, **{f"{kind}_ids": own})
+        column = f"{kind}_id"
+        clicks = Counter(getattr(row, column) for row in _CLICKS if getattr(row, column) in own)
+        amounts: Counter[int] = Counter()
+        for row in _CONVERSIONS:
+            if row[column] in own:
+                amounts[row[column]] += int(row[money])
+        for basis in ("click", "conversion"):
+            query = {"group_by": kind, "date_basis": basis}
+            report = (await client.get(f"{root}/reports", params=query, headers=mine)).json()
+            rows = {row[column]: row for row in report["data"]}
+            assert {id_: row["clicks"] for id_, row in rows.items()} == clicks
+            assert {id_: int(row[money].get("USD", "0")[:-3]) for id_, row in rows.items()} == amounts
+            assert report["totals"]["clicks"] == clicks.total()
+            assert report["totals"][money] == {"USD": f"{amounts.total()}.00"}
 
 
 async def test_pages_of_several_owners_come_from_the_counts(database: Settings, client: AsyncClient) -> None:

@@ -9,11 +9,9 @@ import pytest
 
 from tracker.catalogue.links import LinkForm, PostbackForm
 from tracker.domain.click_fields import AFF_SUBS
-from tracker.domain.model import Link
 from tracker.domain.postback import ConversionStatus
 from tracker.edge.catalogue.link_forms import LinkForms
 from tracker.edge.catalogue.postback_forms import PostbackForms, by_name
-from tracker.edge.read.link import read_link
 from tracker.importing import presets
 
 SECRET = "0123456789abcdef0123"
@@ -108,6 +106,16 @@ POSTBACKS = [
 
 LINKS = [
     (
+        "everflow",
+        "/28KL6/2CTPL/?sub1=a&sub5=e&source_id=s&google_aid=38400000-8cf0-11bd-b23e-10b96e40000d",
+        {
+            "aff_sub": "a",
+            "aff_sub5": "e",
+            "affiliate_source": "s",
+            "gaid": "38400000-8cf0-11bd-b23e-10b96e40000d",
+        },
+    ),
+    (
         "tune",
         "/aff_c?offer_id=3&aff_id=5&source=mail&aff_sub=spring&aff_sub5=last&google_aid=g-1&aff_click_id=x-1",
         {
@@ -178,10 +186,14 @@ def test_a_link_means_what_its_page_says(preset: str, url: str, values: dict[str
     for id_, form in enumerate(_forms(preset, "link_forms"), 1):
         forms.put(id_, LinkForm(**form).model_dump())
     path, _, query = url.partition("?")
-    form = forms.find("go.example", path)
-    assert form is not None
-    link = read_link(path, query.encode(), form)
-    assert isinstance(link, Link)
+    codes = (
+        {"kind": "affiliate", "code": "28KL6", "affiliate_id": 5},
+        {"kind": "offer", "code": "2CTPL", "offer_id": 3},
+    )
+    for id_, code in enumerate(codes):
+        forms.codes.put(id_, {"host": None, "offer_url_id": None, **code})
+    assert forms.claims(path)
+    link = forms.link("go.example", path, query.encode())
     assert (link.offer_id, link.affiliate_id) == (3, 5)
     texts = dict(zip(AFF_SUBS, link.aff_subs, strict=True))
     texts |= {"affiliate_source": link.source, "external_id": link.external_id}

@@ -24,6 +24,7 @@ from tracker.catalogue.resource import Editor, Resource, change_row, create_row,
 from tracker.domain.model import MAX_ID
 from tracker.domain.normalise import composed
 from tracker.importing.entries import Entry
+from tracker.importing.values import error_of
 from tracker.store.catalogue import base_goals, edit
 from tracker.store.catalogue.edit import Author, Reference, Row
 from tracker.store.db import Connection, Pool
@@ -64,8 +65,9 @@ RESOURCES = tuple(
 )
 """The resources of a catalogue."""
 
-FACTS = frozenset({"is_base"})
-"""Facts that tell one object from others. A file may have them."""
+_EDITOR = "url_saved_by"
+FACTS = frozenset({"is_base", _EDITOR})
+"""Facts that tell one object from others, or whom to trust. A file may have them."""
 
 
 async def bring(
@@ -262,7 +264,7 @@ class _Bringing:
             where["id"] = values.get("id") or rows.next_id()
         named_elsewhere = {"id", *parent, *table.facts}
         fields = {name: value for name, value in values.items() if name not in named_elsewhere}
-        row = await create_row(self._editor, resource, where, fields)
+        row = await create_row(self._editor_of(values), resource, where, fields)
         rows.add(row)
         if table.name == "offer":
             self._new_offers.add(row["id"])
@@ -275,17 +277,24 @@ class _Bringing:
         table = entry.resource.table
         values = await self._resolved(entry, before, table.references)
         values |= implied(self._editor, entry.resource, before, values)
+        editor = self._editor_of(values)
+        values.pop(_EDITOR, None)
         if all(name in before and before[name] == value for name, value in values.items()):
             return
         patch = {name: _replacing(before.get(name), value) for name, value in values.items()}
         where = {column: before[column] for column in table.fixed}
-        after = await change_row(self._editor, entry.resource, where, patch)
+        after = await change_row(editor, entry.resource, where, patch)
         self._meant[place] = after
         self._before.setdefault(place, before)
         changed = tuple(name for name in table.columns if before[name] != after[name])
         changed = tuple(name for name in changed if name in entry.given) or changed
         if changed and place not in self._changes:
             self._changes[place] = Change(path_of(entry.resource, after), False, changed)
+
+    def _editor_of(self, values: Row) -> Editor:
+        """The editor of an object. What an affiliate saved elsewhere is not the network's here."""
+        is_of_affiliate = values.get(_EDITOR) == "affiliate"
+        return self._editor._replace(kind="affiliate") if is_of_affiliate else self._editor
 
     async def _parent(self, entry: Entry) -> Row | None:
         """The column and value that name an entry's parent. None: the parent could not be created."""
@@ -427,4 +436,8 @@ def _replacing(old: Any, new: Any) -> Any:
 def _lines(entry: Entry, error: CatalogueError) -> list[str]:
     if not error.errors:
         return [f"{entry.where}: {error.detail}"]
-    return [f"{entry.where}: {field} {why}" for field, whys in error.errors.items() for why in whys]
+    return [
+        f"{entry.where}: {error_of(field, why, entry.given.get(field), entry.theirs)}"
+        for field, whys in error.errors.items()
+        for why in whys
+    ]

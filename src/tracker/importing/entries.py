@@ -44,6 +44,7 @@ class Entry(NamedTuple):
     given: Fields
     where: str
     parent: Entry | None = None  # the object that it stands in
+    theirs: Mapping[str, str] = {}  # the file's name of each field that has another name there
 
 
 class Kinds:
@@ -98,6 +99,7 @@ class _Kind(NamedTuple):
     columns: Columns
     naming: FieldNames
     meaning: Meaning
+    theirs: dict[str, str]
 
     @classmethod
     def of(cls, name: str, resource: Resource, meaning: Meaning, left_out: dict[str, None]) -> _Kind:
@@ -113,10 +115,13 @@ class _Kind(NamedTuple):
             ignore_rest=meaning.ignore_rest,
         )
 
+        theirs: dict[str, str] = {}
+
         def note(named: Named) -> None:
+            theirs.update(named.renamed())
             left_out.update(dict.fromkeys(f"{name}.{each}" for each in named.left_out))
 
-        return cls(schemas, resource.fields, columns, FieldNames(columns, note), meaning)
+        return cls(schemas, resource.fields, columns, FieldNames(columns, note), meaning, theirs)
 
     @property
     def readers(self) -> dict[str, Reader]:
@@ -219,7 +224,7 @@ def _rows(reading: _Reading, name: str, content: Any) -> Iterator[Entry]:
         fields, twice = kind.naming.ours(row)
         if twice:
             raise UserError(f"{where}: {twice}")
-        yield Entry(reading.kinds.top[name], kind.given(fields), where)
+        yield Entry(reading.kinds.top[name], kind.given(fields), where, theirs=kind.theirs)
 
 
 def _members(
@@ -250,14 +255,14 @@ def _member(
     inner = reading.kinds.within(resource)
     given = {name: value for name, value in member.items() if name not in inner}
     position = f"{reading.path}:{member.line}: {where}"
-    name = reading.kinds.name(resource)
+    name, theirs = reading.kinds.name(resource), {}
     if reading.is_renamed(name):
         kind = reading.kind(name)
         fields, twice = kind.naming.ours(given)
         if twice:
             raise UserError(f"{position}: {twice}")
-        given = dict(translated(fields, kind.meaning.translation))
-    entry = Entry(resource, given, position, parent)
+        given, theirs = dict(translated(fields, kind.meaning.translation)), kind.theirs
+    entry = Entry(resource, given, position, parent, theirs)
     yield entry
     content = {name: value for name, value in member.items() if name in inner}
     yield from _members(reading, content, inner, f"{where}.", entry)
@@ -272,7 +277,8 @@ def _csv(reading: _Reading, name: str) -> Iterator[Entry]:
             raise yaml_file.too_large(path)
         if line.error:
             raise UserError(f"{path}:{line.number}: {line.error}")
-        yield Entry(reading.kinds.top[name], kind.given(line.fields), f"{path}:{line.number}")
+        where = f"{path}:{line.number}"
+        yield Entry(reading.kinds.top[name], kind.given(line.fields), where, theirs=file.theirs)
     reading.left_out.update(dict.fromkeys(f"{name}.{each}" for each in file.left_out))
 
 

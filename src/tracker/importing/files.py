@@ -139,7 +139,7 @@ class RowFile:
             if self.taken > LONGEST:
                 raise UserError(
                     f"{self.path}: its JSON object is longer than {LONGEST >> 20} MiB: write its rows as "
-                    "NDJSON, one object per line"
+                    "NDJSON, one object per line, such as by `jq -c '.data[]'`"
                 )
         try:
             content = orjson.loads("".join(parts))

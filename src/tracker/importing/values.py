@@ -39,6 +39,8 @@ _NOT_KNOWN = frozenset({"-", "--", "?", "unk", "other", "(not set)", "not set", 
 _EARLIEST = 946_684_800_000  # in 2000, Unix milliseconds
 _LONGEST_TIME = 100  # characters
 _LONGEST_SHOWN = 60
+UNKNOWN = "is not a field"
+"""The beginning of the error of a field that an object does not have: its value does not matter."""
 _LOCAL = (len("2024-07-08"), len("2024-07-08 13:40:00"))
 _UNIX = re.compile(r"([0-9]+)(?:\.([0-9]+))?", re.ASCII)  # some programs write 1720446000.0
 _UNIX_SECONDS, _UNIX_MILLIS = 10, 13  # digits of Unix seconds from 2001 to 2286
@@ -55,20 +57,17 @@ class RowError(ValueError):
     def about(self, fields: Mapping[str, Any], theirs: Mapping[str, str]) -> str:
         """The errors with the file's values, and with its names for our fields where they differ."""
         return "; ".join(
-            f"{field}{_column(theirs.get(field))}{_shown(fields.get(field), why)} {why}"
-            for field, why in self._errors.items()
+            error_of(field, why, fields.get(field), theirs) for field, why in self._errors.items()
         )
 
 
-def _column(theirs: str | None) -> str:
-    return f" (column {theirs!r})" if theirs else ""
-
-
-def _shown(value: Any, why: str) -> str:
-    """A wrong value as an error shows it. "" if the error says it already."""
-    text = value if isinstance(value, str) else "" if value is None else json.dumps(value)
+def error_of(field: str, why: str, value: Any, theirs: Mapping[str, str]) -> str:
+    """The error of a field, with its value unless the error says it already, and its name in the file."""
+    column = f" (column {theirs[field]!r})" if field in theirs else ""
+    text = value if isinstance(value, str) else json.dumps(value) if isinstance(value, int | float) else ""
     shown = repr(text[:_LONGEST_SHOWN])
-    return f" {shown}" if text and shown not in why else ""
+    is_said = not text or shown in why or why.startswith(UNKNOWN)
+    return f"{field}{column}{'' if is_said else f' {shown}'} {why}"
 
 
 def read_all(fields: Mapping[str, Any], readers: Mapping[str, Reader]) -> dict[str, Any]:
@@ -82,7 +81,7 @@ def read_all(fields: Mapping[str, Any], readers: Mapping[str, Reader]) -> dict[s
     for name, value in fields.items():
         reader = readers.get(name)
         if reader is None:
-            errors[name] = "is not a field of this object: --map it to one, or to nothing"
+            errors[name] = f"{UNKNOWN} of this object: --map it to one, or to nothing"
         elif value is not None and value != "" and reader is not ignored:
             try:
                 if (parsed := reader(value)) is not None:

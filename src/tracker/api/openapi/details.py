@@ -23,8 +23,8 @@ _TAGS = {
     "Reports": "Sums of clicks and conversions by group.",
     "Management": "Offers, affiliates, advertisers and their parts. Edges apply changes within a second.",
     "Postbacks to affiliates": "The log of postbacks that the tracker sends to affiliates.",
-    "Affiliates": "For tokens of one affiliate: its own rows, without fields of others.",
-    "Advertisers": "For tokens of one advertiser: its own rows, without fields of others.",
+    "Affiliates": "For tokens of affiliates: their own rows, without fields of others, and their requests.",
+    "Advertisers": "For tokens of advertisers: their own rows, without fields of others.",
     "Webhooks": "URLs of your own systems that get events, and the log of their requests.",
     "Tokens": "Make, list, change, rotate and revoke tokens.",
 }
