@@ -66,7 +66,7 @@ class Passwords:
         Raises:
             BusyError: too many wait.
         """
-        return await self._run(partial(_HASHER.hash, _normalised(password)))
+        return await self._run(partial(_HASHER.hash, _bytes(_normalised(password))))
 
     async def is_right(self, password: str, hash_: str | None) -> bool:
         """Whether a password has a hash. Without a hash it never has, after the same time.
@@ -74,8 +74,9 @@ class Passwords:
         Raises:
             BusyError: too many wait.
         """
-        right = await self._run(partial(_verify, hash_ or self._nobodys, _normalised(password)[:LONGEST]))
-        return right and hash_ is not None
+        plain = _normalised(password)
+        right = await self._run(partial(_verify, hash_ or self._nobodys, _bytes(plain[:LONGEST])))
+        return right and hash_ is not None and len(plain) <= LONGEST
 
     async def _run(self, work: partial[Result]) -> Result:
         if self._waiting >= _MOST_WAITING:
@@ -92,7 +93,7 @@ def is_outdated(hash_: str) -> bool:
     return _HASHER.check_needs_rehash(hash_)
 
 
-def _verify(hash_: str, password: str) -> bool:
+def _verify(hash_: str, password: bytes) -> bool:
     try:
         return _HASHER.verify(hash_, password)
     except (VerifyMismatchError, InvalidHashError):
@@ -102,3 +103,8 @@ def _verify(hash_: str, password: str) -> bool:
 def _normalised(password: str) -> str:
     """The same text for each way to type it (NFKC, as NIST asks)."""
     return unicodedata.normalize("NFKC", password)
+
+
+def _bytes(password: str) -> bytes:
+    """A lone surrogate has no UTF-8. It is a wrong character of a password, not a fault of ours."""
+    return password.encode("utf-8", "surrogatepass")

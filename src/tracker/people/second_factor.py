@@ -74,7 +74,7 @@ def new_recovery_codes() -> list[str]:
 
 def digest(code: str) -> bytes:
     """A recovery code as it is stored. Case, spaces and hyphens make no difference."""
-    return sha256("".join(code.lower().replace("-", "").split()).encode()).digest()
+    return sha256("".join(code.lower().replace("-", "").split()).encode(errors="replace")).digest()
 
 
 def digests(codes: Sequence[str]) -> list[bytes]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from tracker.domain import normalise
 from tracker.people import one_time_links, passwords, second_factor, sessions
 from tracker.people.passwords import Passwords
 from tracker.people.sessions import LONGEST_AGENT
@@ -91,8 +92,8 @@ class SignIn:
         """
         async with self._throttle.attempt(visitor.address, _codes_of(half.user_id)) as attempt:
             async with self._pool.acquire() as connection, connection.transaction():
-                user = await users.by_id(connection, half.user_id)
-                if user is not None and await self._uses(connection, user, code, visitor):
+                user = await _locked(connection, half)
+                if await self._uses(connection, user, code, visitor):
                     await stored_sessions.end(connection, half.id, user.id)
                     await failures.forget(connection, attempt.address, attempt.account)
                     return await self._begin(connection, user, visitor, is_whole=True)
@@ -112,9 +113,10 @@ class SignIn:
             WrongError, WaitError, BusyError: as for signing in, with the password before.
         """
         _check(after, session.email, session.name)
-        user = await self._checked(session.email, before, visitor)
+        await self._checked(session.email, before, visitor)
         hash_ = await self._passwords.hash(after)
         async with self._pool.acquire() as connection, connection.transaction():
+            user = await _locked(connection, session)
             await users.set_password(connection, user.id, hash_)
             return await self._renewed(connection, session, visitor, {"password": "changed"})
 
@@ -123,19 +125,27 @@ class SignIn:
 
         Raises:
             FieldError: there is a second factor already.
+            WrongError: the session is over.
         """
         secret = second_factor.new_secret()
         async with self._pool.acquire() as connection, connection.transaction():
-            user = await users.by_id(connection, session.user_id)
-            if user is None or user.has_totp:
+            user = await _locked(connection, session)
+            if user.has_totp:
                 raise FieldError("code", "is asked for already: remove the second factor first")
             await users.propose_factor(connection, user.id, second_factor.seal(self._key, secret))
         return secret
 
     async def proposed_factor(self, session: Session) -> str | None:
-        """The secret that waits for its first code."""
+        """The secret that waits for its first code.
+
+        Raises:
+            OtherKeyError: it was sealed with another key file.
+        """
         user = await users.by_id(self._pool, session.user_id)
-        if user is None or user.has_totp or user.totp_secret is None:
+        return None if user is None else self._proposed(user)
+
+    def _proposed(self, user: Secrets) -> str | None:
+        if user.has_totp or user.totp_secret is None:
             return None
         return second_factor.opened(self._key, user.totp_secret)
 
@@ -150,12 +160,13 @@ class SignIn:
         """
         codes = second_factor.new_recovery_codes()
         async with self._throttle.attempt(visitor.address, _codes_of(session.user_id)) as attempt:
-            secret = await self.proposed_factor(session)
-            step = None if secret is None else second_factor.matching_step(secret, code)
-            if step is not None:
-                async with self._pool.acquire() as connection, connection.transaction():
+            async with self._pool.acquire() as connection, connection.transaction():
+                user = await _locked(connection, session)
+                secret = self._proposed(user)
+                step = None if secret is None else second_factor.matching_step(secret, code)
+                if step is not None:
                     digests = second_factor.digests(codes)
-                    await users.confirm_factor(connection, session.user_id, step, digests)
+                    await users.confirm_factor(connection, user.id, step, digests)
                     changes = {"second_factor": "on"}
                     return await self._renewed(connection, session, visitor, changes), codes
             await attempt.failed()
@@ -167,8 +178,9 @@ class SignIn:
         Raises:
             WrongError, WaitError, BusyError: as for signing in.
         """
-        user = await self._checked(session.email, password, visitor)
+        await self._checked(session.email, password, visitor)
         async with self._pool.acquire() as connection, connection.transaction():
+            user = await _locked(connection, session)
             await users.remove_factor(connection, user.id)
             return await self._renewed(connection, session, visitor, {"second_factor": "off"})
 
@@ -185,9 +197,7 @@ class SignIn:
         link = await one_time_links.find(self._pool, secret)
         if link is None:
             raise LinkIsOverError
-        email, name = link.email or email, link.name or name
-        if not email:
-            raise FieldError("email", "is missing")
+        email, name = (link.email, link.name or "") if link.email else (_address(email), _name(name))
         _check(password, email, name)
         hash_ = await self._passwords.hash(password)
         async with self._pool.acquire() as connection, connection.transaction():
@@ -207,7 +217,7 @@ class SignIn:
     async def _checked(self, email: str, password: str, visitor: Visitor) -> Secrets:
         """The user of an address and a right password."""
         async with self._throttle.attempt(visitor.address, email) as attempt:
-            user = await users.by_email(self._pool, email.strip())
+            user = await self._typed(email)
             hash_ = None if user is None or user.is_disabled else user.password_hash
             if not await self._passwords.is_right(password, hash_) or user is None or hash_ is None:
                 await attempt.failed()
@@ -220,6 +230,14 @@ class SignIn:
             if user is None:
                 raise WrongError
         return user
+
+    async def _typed(self, email: str) -> Secrets | None:
+        """The user of an address as it was typed."""
+        try:
+            typed = normalise.email(email)
+        except ValueError:
+            return None
+        return await users.by_email(self._pool, typed)
 
     async def _uses(self, connection: Connection, user: Secrets, code: str, visitor: Visitor) -> bool:
         """Use up a code of the second factor, or a recovery code."""
@@ -263,10 +281,22 @@ class SignIn:
         if await users.has_had_user(connection):
             raise LinkIsOverError
         fields = {"email": email, "name": name, "role": "admin", "hides_money": False, "is_disabled": False}
-        row = await edit.insert(
-            connection, users.USERS, {**fields, "affiliate_ids": [], "advertiser_ids": []}
-        )
+        row = await users.add(connection, {**fields, "affiliate_ids": [], "advertiser_ids": []})
         return int(row["id"])
+
+
+async def _locked(connection: Connection, session: Session) -> Secrets:
+    """The user of a session, locked until the end of the transaction.
+
+    Raises:
+        WrongError: the session is over since it was read: it was ended, or the user's rights were changed.
+    """
+    user = await users.locked(connection, session.user_id)
+    if user is None or user.is_disabled or user.rights != session.rights:
+        raise WrongError
+    if not await stored_sessions.exists(connection, session.id):
+        raise WrongError
+    return user
 
 
 def author_of(user: Secrets, visitor: Visitor) -> Author:
@@ -276,6 +306,20 @@ def author_of(user: Secrets, visitor: Visitor) -> Author:
 
 async def _note(connection: Connection, user: Secrets, visitor: Visitor, changes: dict[str, str]) -> None:
     await edit.note(connection, author_of(user, visitor), users.USERS, place(user.id), {}, changes)
+
+
+def _address(text: str) -> str:
+    try:
+        return normalise.email(text)
+    except ValueError as error:
+        raise FieldError("email", str(error)) from None
+
+
+def _name(text: str) -> str:
+    try:
+        return normalise.name(text) if text else ""
+    except ValueError as error:
+        raise FieldError("name", str(error)) from None
 
 
 def _check(password: str, email: str, name: str) -> None:

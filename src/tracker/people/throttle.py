@@ -16,6 +16,7 @@ from ipaddress import IPv6Address, ip_address
 from math import ceil
 from typing import Final
 
+from tracker.domain import normalise
 from tracker.store.db import Pool
 from tracker.store.people import failures
 
@@ -85,8 +86,8 @@ class Attempt:
 
 def account_digest(account: str) -> bytes:
     """What is kept of an account's name. A text that may be a misplaced password is not kept."""
-    name = account.strip().casefold()
-    return sha256((name if "@" in name else "").encode()).digest()
+    name = normalise.name_key(account)
+    return sha256((name if "@" in name else "").encode(errors="replace")).digest()
 
 
 def _site(address: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from tracker.people import one_time_links
@@ -36,7 +37,7 @@ async def invite(connection: Connection, author: Author, fields: Mapping[str, An
     Raises:
         TakenError: another user has the e-mail address.
     """
-    row = await edit.insert(connection, USERS, dict(fields))
+    row = await users.add(connection, dict(fields))
     await edit.note(connection, author, USERS, place(row["id"]), None, row)
     return Invited(row, await one_time_links.make(connection, "invitation", row["id"]))
 
@@ -48,9 +49,8 @@ async def change(connection: Connection, author: Author, before: Row, fields: Ma
         LastAdminError: no admin would be left.
         TakenError: another user has the e-mail address.
     """
-    after = {**before, **fields}
-    row = await edit.update(connection, USERS, {"id": before["id"]}, after)
-    await _keep_an_admin(connection, before)
+    async with _keeping_an_admin(connection, before):
+        row = await users.change(connection, before["id"], {**before, **fields})
     if row["is_disabled"]:
         await _sign_out(connection, row["id"])
     await edit.note(connection, author, USERS, place(row["id"]), before, row)
@@ -72,8 +72,8 @@ async def delete(connection: Connection, author: Author, before: Row) -> None:
     Raises:
         LastAdminError: no admin would be left.
     """
-    await edit.delete(connection, USERS, {"id": before["id"]})
-    await _keep_an_admin(connection, before)
+    async with _keeping_an_admin(connection, before):
+        await edit.delete(connection, USERS, {"id": before["id"]})
     await edit.note(connection, author, USERS, place(before["id"]), before, None)
 
 
@@ -87,7 +87,13 @@ async def _sign_out(connection: Connection, id_: int) -> None:
     await sessions.end_all(connection, id_)
 
 
-async def _keep_an_admin(connection: Connection, before: Row) -> None:
-    was_admin = before["role"] == "admin" and before["has_password"] and not before["is_disabled"]
-    if was_admin and not await users.has_admin(connection):
+@asynccontextmanager
+async def _keeping_an_admin(connection: Connection, before: Row) -> AsyncIterator[None]:
+    """Refuse an act on the last admin. Of two acts on two admins, the second sees the first."""
+    if before["role"] != "admin" or not before["has_password"] or before["is_disabled"]:
+        yield
+        return
+    await users.lock(connection, "admins")
+    yield
+    if not await users.has_admin(connection):
         raise LastAdminError

@@ -13,7 +13,7 @@ VALUES ($1, $2, $3, $4, now() + $5, $6, $7) RETURNING id
 """
 # A session of other rights than its user has now is over, and so is one of a disabled user.
 _FIND = """
-SELECT session.id, session.is_whole, session.seen_as, session.seen_as_id,
+SELECT session.id, session.rights, session.is_whole, session.seen_as, session.seen_as_id,
        account.id AS user_id, account.email, account.name, account.role,
        account.affiliate_ids, account.advertiser_ids, account.hides_money,
        account.totp_since IS NOT NULL AS has_totp,
@@ -33,6 +33,7 @@ WHERE user_id = $1 AND is_whole AND account.rights = session.rights AND NOT is_d
     AND ends_at > now() AND seen_at > now() - $2::interval
 ORDER BY seen_at DESC, session.id
 """
+_EXISTS = "SELECT EXISTS (SELECT FROM user_session WHERE id = $1)"
 _END = "DELETE FROM user_session WHERE id = $1 AND user_id = $2 RETURNING true"
 _END_ALL = "DELETE FROM user_session WHERE user_id = $1 AND id IS DISTINCT FROM $2"
 _SEEN_AS = "UPDATE user_session SET seen_as = $2, seen_as_id = $3 WHERE id = $1"
@@ -43,6 +44,7 @@ class Session(NamedTuple):
     """A session that was presented, with its user as he is now."""
 
     id: int
+    rights: int  # of the user when the session was made, and still
     is_whole: bool  # False: the second factor is still missing
     seen_as: str | None  # affiliate or advertiser: an admin looks as this partner
     seen_as_id: int | None
@@ -82,6 +84,11 @@ async def find(pool: Pool, digest: bytes, idle: timedelta) -> Session | None:
     if session.is_sight_unrecorded:
         await pool.execute(_SEE, session.id)
     return session
+
+
+async def exists(connection: Connection, id_: int) -> bool:
+    """Whether a session that was found is still there."""
+    return bool(await connection.fetchval(_EXISTS, id_))
 
 
 async def of_user(source: Pool | Connection, user_id: int, idle: timedelta) -> list[dict[str, Any]]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+import asyncpg
+
+from tracker.domain import normalise
 from tracker.store.catalogue import edit
-from tracker.store.catalogue.edit import Row, Table
+from tracker.store.catalogue.edit import Row, Table, TakenError
 from tracker.store.db import Connection, Pool
 
 USERS = Table(
     "user_account",
     ("email", "name", "role", "affiliate_ids", "advertiser_ids", "hides_money", "is_disabled"),
     facts=("has_password", "has_totp", "created_at", "last_sign_in_at"),
-    exclusive=("email",),
+    minted=("email_key",),
     searched=("name", "email"),
 )
 
@@ -22,8 +25,10 @@ SELECT id, email, name, role, affiliate_ids, advertiser_ids, hides_money, is_dis
        totp_secret, totp_since IS NOT NULL AS has_totp, totp_last_step, rights
 FROM user_account WHERE {}
 """
-_BY_EMAIL = _SECRETS.format("lower(email) = lower($1)")
+_BY_EMAIL = _SECRETS.format("email_key = $1")
 _BY_ID = _SECRETS.format("id = $1")
+_LOCKED = _SECRETS.format("id = $1 FOR UPDATE")
+_SET_EMAIL_KEY = "UPDATE user_account SET email_key = $2 WHERE id = $1 AND email_key <> $2"
 _SET_PASSWORD = "UPDATE user_account SET password_hash = $2 WHERE id = $1"  # noqa: S105
 _REHASH = "UPDATE user_account SET password_hash = $3 WHERE id = $1 AND password_hash = $2"
 _PROPOSE_FACTOR = """
@@ -70,13 +75,41 @@ class Secrets(NamedTuple):
 
 async def by_email(source: Pool | Connection, email: str) -> Secrets | None:
     """The user of an e-mail address, in any case."""
-    row = await source.fetchrow(_BY_EMAIL, email)
+    row = await source.fetchrow(_BY_EMAIL, normalise.name_key(email))
     return row and Secrets(*row)
 
 
 async def by_id(source: Pool | Connection, id_: int) -> Secrets | None:
     row = await source.fetchrow(_BY_ID, id_)
     return row and Secrets(*row)
+
+
+async def locked(connection: Connection, id_: int) -> Secrets | None:
+    """The same, locked until the end of the transaction."""
+    row = await connection.fetchrow(_LOCKED, id_)
+    return row and Secrets(*row)
+
+
+async def add(connection: Connection, fields: Row) -> Row:
+    """Add a user without a password.
+
+    Raises:
+        TakenError: another user has the e-mail address.
+    """
+    return await edit.insert(connection, USERS, {**fields, "email_key": normalise.name_key(fields["email"])})
+
+
+async def change(connection: Connection, id_: int, fields: Row) -> Row:
+    """Write all columns of a user.
+
+    Raises:
+        TakenError: another user has the e-mail address.
+    """
+    try:
+        await connection.execute(_SET_EMAIL_KEY, id_, normalise.name_key(fields["email"]))
+    except asyncpg.UniqueViolationError:
+        raise TakenError from None
+    return await edit.update(connection, USERS, {"id": id_}, fields)
 
 
 async def shown(connection: Connection, id_: int) -> Row | None:
