@@ -8,6 +8,7 @@ from hashlib import sha256
 from secrets import token_urlsafe
 from typing import Final
 
+from tracker.domain import normalise
 from tracker.store.db import Connection, Pool
 from tracker.store.people import sessions
 from tracker.store.people.sessions import Session
@@ -21,13 +22,17 @@ LONGEST: Final = timedelta(days=14)
 _HALF: Final = timedelta(minutes=10)  # to give the second factor
 _RANDOM_BYTES = 32
 _LONGEST_SECRET = 100
-LONGEST_AGENT: Final = 300
-"""Characters kept of a User-Agent."""
+_LONGEST_AGENT = 300  # characters
 
 
 def digest(secret: str) -> bytes:
     """A secret as it is stored. The duration of a look-up tells nothing about it."""
     return sha256(secret.encode(errors="replace")).digest()
+
+
+def agent(text: str) -> str:
+    """A User-Agent as it is kept: cut, and without controls, which terminals obey."""
+    return text.translate(normalise.CONTROLS)[:_LONGEST_AGENT]
 
 
 async def begin(
@@ -43,7 +48,7 @@ async def begin(
         is_whole=is_whole,
         lasts=LONGEST if is_whole else _HALF,
         address=address,
-        user_agent=user_agent[:LONGEST_AGENT],
+        user_agent=agent(user_agent),
     )
     return secret
 

@@ -11,7 +11,6 @@ from typing import NamedTuple
 from tracker.domain import normalise
 from tracker.people import one_time_links, passwords, second_factor, sessions
 from tracker.people.passwords import Passwords
-from tracker.people.sessions import LONGEST_AGENT
 from tracker.people.throttle import Throttle
 from tracker.people.users import place
 from tracker.secret_key import SecretKey
@@ -259,7 +258,7 @@ class SignIn:
         )
         if is_whole:
             await users.note_sign_in(connection, user.id)
-            after = {"user_agent": visitor.user_agent[:LONGEST_AGENT]}
+            after = {"user_agent": sessions.agent(visitor.user_agent)}
             author = author_of(user, visitor)
             await edit.note(connection, author, SESSIONS, f"{place(user.id)}/sessions", None, after)
         return SignedIn(secret, is_whole)

@@ -10,6 +10,7 @@ from tracker.people import one_time_links
 from tracker.store.catalogue import edit
 from tracker.store.catalogue.edit import Author, Row
 from tracker.store.db import Connection
+from tracker.store.people import one_time_links as stored_links
 from tracker.store.people import sessions, users
 from tracker.store.people.one_time_links import Purpose
 from tracker.store.people.users import USERS
@@ -20,6 +21,7 @@ class Invited(NamedTuple):
 
     row: Row
     link: str
+    purpose: Purpose
 
 
 class LastAdminError(Exception):
@@ -39,7 +41,7 @@ async def invite(connection: Connection, author: Author, fields: Mapping[str, An
     """
     row = await users.add(connection, dict(fields))
     await edit.note(connection, author, USERS, place(row["id"]), None, row)
-    return Invited(row, await one_time_links.make(connection, "invitation", row["id"]))
+    return Invited(row, await one_time_links.make(connection, "invitation", row["id"]), "invitation")
 
 
 async def change(connection: Connection, author: Author, before: Row, fields: Mapping[str, Any]) -> Row:
@@ -53,6 +55,7 @@ async def change(connection: Connection, author: Author, before: Row, fields: Ma
         row = await users.change(connection, before["id"], {**before, **fields})
     if row["is_disabled"]:
         await _sign_out(connection, row["id"])
+        await stored_links.void(connection, row["id"])
     await edit.note(connection, author, USERS, place(row["id"]), before, row)
     return row
 
@@ -63,7 +66,7 @@ async def reset(connection: Connection, author: Author, before: Row, *, drops_fa
     link = await one_time_links.make(connection, purpose, before["id"], drops_factor=drops_factor)
     after = {**before, "link": purpose}
     await edit.note(connection, author, USERS, place(before["id"]), before, after)
-    return Invited(before, link)
+    return Invited(before, link, purpose)
 
 
 async def delete(connection: Connection, author: Author, before: Row) -> None:
@@ -75,6 +78,15 @@ async def delete(connection: Connection, author: Author, before: Row) -> None:
     async with _keeping_an_admin(connection, before):
         await edit.delete(connection, USERS, {"id": before["id"]})
     await edit.note(connection, author, USERS, place(before["id"]), before, None)
+
+
+async def end_session(connection: Connection, author: Author, before: Row, session_id: int) -> bool:
+    """Sign a user out in one place. False if there is no such session."""
+    if not await sessions.end(connection, session_id, before["id"]):
+        return False
+    after = {**before, "sessions": f"ended: {session_id}"}
+    await edit.note(connection, author, USERS, place(before["id"]), before, after)
+    return True
 
 
 async def end_sessions(connection: Connection, author: Author, before: Row) -> None:
