@@ -85,6 +85,15 @@ class UserFields(NewUserFields):
     is_disabled: bool = Field(False, description="true: the user cannot sign in.")
 
 
+async def one(editor: Editor, id_: int) -> Row:
+    """A user.
+
+    Raises:
+        CatalogueError: UNKNOWN.
+    """
+    return _there(await edit.one(editor.pool, USERS, {"id": id_}))
+
+
 async def invite(editor: Editor, written: Row) -> Invited:
     """Add a user, and make the link of the invitation.
 
@@ -100,7 +109,7 @@ async def invite(editor: Editor, written: Row) -> Invited:
             raise _taken() from None
 
 
-async def change(editor: Editor, id_: int | None, written: Row) -> Row:
+async def change(editor: Editor, id_: int, written: Row) -> Row:
     """Change some fields of a user. null sets the default.
 
     Raises:
@@ -126,7 +135,7 @@ async def change(editor: Editor, id_: int | None, written: Row) -> Row:
             raise _last_admin(field) from None
 
 
-async def reset(editor: Editor, id_: int | None, *, drops_factor: bool) -> Invited:
+async def reset(editor: Editor, id_: int, *, drops_factor: bool) -> Invited:
     """Make a link with which a user sets a new password.
 
     Raises:
@@ -140,7 +149,7 @@ async def reset(editor: Editor, id_: int | None, *, drops_factor: bool) -> Invit
         return await users.reset(connection, editor.author, before, drops_factor=drops_factor)
 
 
-async def remove(editor: Editor, id_: int | None) -> Row:
+async def remove(editor: Editor, id_: int) -> Row:
     """Delete a user with all sessions and links, and return the former row.
 
     Raises:
@@ -156,7 +165,7 @@ async def remove(editor: Editor, id_: int | None) -> Row:
         return before
 
 
-async def open_sessions(editor: Editor, id_: int | None) -> list[dict[str, Any]]:
+async def open_sessions(editor: Editor, id_: int) -> list[dict[str, Any]]:
     """The open sessions of a user, the last seen first.
 
     Raises:
@@ -167,7 +176,7 @@ async def open_sessions(editor: Editor, id_: int | None) -> list[dict[str, Any]]
         return await sessions.of_user(connection, user["id"], IDLE)
 
 
-async def end_sessions(editor: Editor, id_: int | None, session_id: int | None = None) -> None:
+async def end_sessions(editor: Editor, id_: int, session_id: int | None = None) -> None:
     """End one session of a user, or all of them.
 
     Raises:
@@ -181,8 +190,11 @@ async def end_sessions(editor: Editor, id_: int | None, session_id: int | None =
             raise CatalogueError(Kind.UNKNOWN, {}, f"The user has no session {session_id}.")
 
 
-async def _found(connection: Connection, id_: int | None) -> Row:
-    row = None if id_ is None else await stored.shown(connection, id_)
+async def _found(connection: Connection, id_: int) -> Row:
+    return _there(await stored.shown(connection, id_))
+
+
+def _there(row: Row | None) -> Row:
     if row is None:
         raise CatalogueError(Kind.UNKNOWN, {}, "There is no such user.")
     return row
