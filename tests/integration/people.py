@@ -29,9 +29,10 @@ COMMAND_LINE = Author(None, "command line: test")
 class People:
     """The functions of people, on a database of a test."""
 
-    def __init__(self, pool: Pool, sign_in: SignIn) -> None:
+    def __init__(self, pool: Pool, key: bytes) -> None:
         self.pool = pool
-        self.sign_in = sign_in
+        self.key = key
+        self.sign_in = SignIn(pool, SecretKey(key))
 
     async def invited(self, email: str = "jane@net.example", role: str = "admin", **fields: Any) -> str:
         """The secret of the invitation of a new user."""
@@ -90,11 +91,11 @@ class People:
 async def people_of(database: Settings, key: bytes | None = None) -> AsyncIterator[People]:
     assert database.postgres_dsn
     async with await open_pool(database.postgres_dsn) as pool:
-        sign_in = SignIn(pool, SecretKey(key or Fernet.generate_key()))
+        people = People(pool, key or Fernet.generate_key())
         try:
-            yield People(pool, sign_in)
+            yield people
         finally:
-            sign_in.close()
+            people.sign_in.close()
 
 
 def secret_of(link: str) -> str:

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pyotp
 import pytest
 from cryptography.fernet import Fernet
 
-from tests.integration.people import AWAY, HOME, PASSWORD, People, people_of
-from tracker.people import one_time_links, passwords, throttle
+from tests.integration.people import AWAY, HOME, PASSWORD, People, people_of, secret_of
+from tracker.ops.doctor import users as doctor
+from tracker.people import first_admin, one_time_links, passwords, throttle
 from tracker.people import users as acts
 from tracker.people.passwords import BusyError
-from tracker.people.sign_in import FieldError, LinkIsOverError, Visitor, WrongError
+from tracker.people.sign_in import FieldError, LinkIsOverError, SignedIn, Visitor, WrongError
 from tracker.people.throttle import MOST_OF_ACCOUNT, MOST_OF_ADDRESS, WaitError
 from tracker.people.users import LastAdminError
-from tracker.secret_key import OtherKeyError
+from tracker.secret_key import OtherKeyError, load
 from tracker.settings import Settings
 from tracker.store.catalogue import edit
 from tracker.store.catalogue.edit import TakenError
+from tracker.store.people import sessions as stored_sessions
 from tracker.store.people import users as stored
+from workers import housekeeping
 
 pytestmark = pytest.mark.anyio
 
@@ -367,3 +372,87 @@ async def test_audit_trail_says_who_did_what_from_where(people: People) -> None:
     assert (told[0][4]["role"], told[0][4]["email"]) == ("admin", EMAIL)
     for secret in (PASSWORD, signed_in.secret, codes[0], "argon2"):
         assert secret not in str(trail)
+
+
+# The first admin
+
+
+async def test_first_admin_signs_up_by_the_last_link_only(database: Settings, people: People) -> None:
+    dsn = database.postgres_dsn or ""
+    links = [secret_of(await first_admin.link(dsn) or "") for _ in range(2)]
+    with pytest.raises(LinkIsOverError):
+        await people.sign_in.with_link(links[0], PASSWORD, HOME, email=EMAIL)
+    for email, name, field in (("", "", "email"), ("jane", "", "email"), (EMAIL, "\u200b", "name")):
+        with pytest.raises(FieldError) as refused:
+            await people.sign_in.with_link(links[1], PASSWORD, HOME, email=email, name=name)
+        assert refused.value.field == field
+    done = await asyncio.gather(
+        *(people.sign_in.with_link(links[1], PASSWORD, HOME, email=f"{n}@net.example") for n in range(3)),
+        return_exceptions=True,
+    )
+    (signed_in,) = [one for one in done if isinstance(one, SignedIn)]
+    assert (await people.session(signed_in)).role == "admin"
+    assert await people.pool.fetchval("SELECT count(*) FROM user_account") == 1
+    assert await first_admin.link(dsn) is None
+    await people.pool.execute("DELETE FROM user_account")
+    assert await first_admin.link(dsn) is None
+
+
+async def test_invitation_ends_the_first_admins_link(database: Settings, people: People) -> None:
+    secret = secret_of(await first_admin.link(database.postgres_dsn or "") or "")
+    await people.joined()
+    with pytest.raises(LinkIsOverError):
+        await people.sign_in.with_link(secret, PASSWORD, HOME, email="other@net.example")
+
+
+async def test_failed_use_of_a_link_leaves_no_half_made_user(
+    database: Settings, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = secret_of(await first_admin.link(database.postgres_dsn or "") or "")
+    with monkeypatch.context() as patch:
+        patch.setattr(stored_sessions, "make", cut_off)
+        with pytest.raises(ConnectionError):
+            await people.sign_in.with_link(secret, PASSWORD, HOME, email=EMAIL)
+    assert await people.pool.fetchval("SELECT count(*) FROM user_account") == 0
+    assert await people.sign_in.with_link(secret, PASSWORD, HOME, email=EMAIL)
+
+
+async def cut_off(*_: object, **__: object) -> int:
+    raise ConnectionError
+
+
+# Regular work, and the doctor
+
+
+async def test_what_has_ended_is_forgotten(database: Settings, people: People) -> None:
+    session = await people.joined()
+    await people.reset(session.user_id)
+    with pytest.raises(WrongError):
+        await people.sign_in.with_password(EMAIL, "wrong", AWAY)
+    tables = {"user_session": "ends_at", "one_time_link": "ends_at", "failed_sign_in": "since"}
+    for is_over in (False, True):
+        if is_over:
+            for table, column in tables.items():
+                await people.pool.execute(f"UPDATE {table} SET {column} = now() - interval '16 minutes'")
+        await housekeeping.once(database)
+        left = [table for table in tables if await people.pool.fetchval(f"SELECT count(*) FROM {table}")]
+        assert left == ([] if is_over else list(tables))
+
+
+async def test_doctor_tells_about_admins_and_keys(database: Settings, people: People, tmp_path: Path) -> None:
+    settings = replace(database, secret_key_file=tmp_path / "secret.key")
+
+    async def told() -> list[tuple[str, str]]:
+        return [(one.level, one.text) for one in await doctor.check(settings, ConnectionError())]
+
+    assert "nobody can sign in yet" in (await told())[0][1]
+    session = await people.joined()
+    assert await told() == [("warn", f"admins without a second factor: {EMAIL}")]
+    await people.with_factor(session)
+    assert [level for level, _ in await told()] == ["ok", "fail"]  # the file is missing
+    load(settings.key_file)
+    assert "encrypted with another key" in (await told())[1][1]
+    settings.key_file.write_bytes(people.key)
+    assert await told() == [("ok", "admins who can sign in, all with a second factor: 1")]
+    await people.pool.execute("UPDATE user_account SET is_disabled = true")
+    assert await told() == [("warn", "no admin can sign in")]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tracker.domain import normalise
-from tracker.people import one_time_links, passwords, second_factor, sessions
+from tracker.people import first_admin, one_time_links, passwords, second_factor, sessions
 from tracker.people.passwords import Passwords
 from tracker.people.throttle import Throttle
 from tracker.people.users import place
@@ -276,7 +276,7 @@ class SignIn:
 
     async def _first_admin(self, connection: Connection, email: str, name: str) -> int:
         """Make the first user."""
-        await users.lock(connection, "first admin")
+        await users.lock(connection, first_admin.LOCK)
         if await users.has_had_user(connection):
             raise LinkIsOverError
         fields = {"email": email, "name": name, "role": "admin", "hides_money": False, "is_disabled": False}

@@ -17,6 +17,7 @@ from typing import NamedTuple, TextIO
 from tracker import secret_key
 from tracker.compiled import FORM
 from tracker.errors import CannotStartError
+from tracker.people import first_admin
 from tracker.processes.children import Account, Child, Claim, first_error, spawn
 from tracker.processes.engines import accounts, engine
 from tracker.processes.engines import postgres as engines_postgres
@@ -197,12 +198,13 @@ class _Tracker:
         try:
             await migrate(dsn)
             shown = await self._demo(dsn, demo)
+            admin = await first_admin.link(dsn)
         except Exception as error:  # all errors that the database may raise
             raise CannotStartError(f"the database cannot be prepared: {error}") from error
         if FORM.is_stale:
             _say(f"tracker: {FORM.text} (make build compiles it again)", sys.stderr)
         # Before anything is ready: a caller that waits for readiness finds the links printed.
-        _say(_banner(self._given, shown))
+        _say(_banner(self._given, shown, admin))
 
     async def _demo(self, dsn: str, demo: bool | None) -> _Demo:
         """Load the demo data if wanted, unless the database holds other data."""
@@ -348,7 +350,7 @@ class _Demo(NamedTuple):
     header: str | None  # with its token, quoted for a shell. None: no token works
 
 
-def _banner(settings: Settings, demo: _Demo) -> str:
+def _banner(settings: Settings, demo: _Demo, admin: str | None) -> str:
     links, api = local_url(settings.host, settings.port), local_url(settings.host, settings.api_port)
     clicks = f"{api}/backend/open-api/v1/users/clicks"
     lines = [f"Tracker, with its data in {settings.data_dir.resolve()}", ""]
@@ -360,6 +362,10 @@ def _banner(settings: Settings, demo: _Demo) -> str:
         lines += [f"  Read API       curl -H {demo.header} '{clicks}'"]
     else:
         lines += [f"  Read API       {clicks} (a token for it: tracker token create --scope clicks:read)"]
+    if admin:
+        lines += [f"  First admin    {settings.dashboard}{admin} (works once, within an hour)"]
+    else:
+        lines += [f"  Users          {settings.dashboard}/dashboard (more: tracker users invite)"]
     metrics = local_url(settings.metrics_host, settings.metrics_port)
     return "\n".join([*lines, f"  API docs       {api}/docs", f"  Metrics        {metrics}/metrics", ""])
 

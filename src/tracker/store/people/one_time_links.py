@@ -21,6 +21,7 @@ FROM one_time_link LEFT JOIN user_account ON user_account.id = user_id
 WHERE secret_hash = $1 AND ends_at > now() AND coalesce(NOT is_disabled, true)
 """
 _USE = "DELETE FROM one_time_link WHERE secret_hash = $1 AND ends_at > now() RETURNING purpose, user_id"
+_DROP_ALL = "DELETE FROM one_time_link"
 _DROP_OVER = "DELETE FROM one_time_link WHERE ends_at < now()"
 
 
@@ -63,6 +64,11 @@ async def find(source: Pool | Connection, digest: bytes) -> OneTimeLink | None:
 async def use(connection: Connection, digest: bytes) -> bool:
     """Use a link up. Of two requests one gets True."""
     return await connection.fetchrow(_USE, digest) is not None
+
+
+async def drop_all(connection: Connection) -> None:
+    """End all links."""
+    await connection.execute(_DROP_ALL)
 
 
 async def drop_over(connection: Connection) -> None:

@@ -37,6 +37,7 @@ _EXISTS = "SELECT EXISTS (SELECT FROM user_session WHERE id = $1)"
 _END = "DELETE FROM user_session WHERE id = $1 AND user_id = $2 RETURNING true"
 _END_ALL = "DELETE FROM user_session WHERE user_id = $1 AND id IS DISTINCT FROM $2"
 _SEEN_AS = "UPDATE user_session SET seen_as = $2, seen_as_id = $3 WHERE id = $1"
+_DROP_ALL = "DELETE FROM user_session"
 _DROP_OVER = "DELETE FROM user_session WHERE ends_at < now() OR seen_at < now() - $1::interval"
 
 
@@ -109,6 +110,11 @@ async def end_all(connection: Connection, user_id: int, *, but: int | None = Non
 async def see_as(connection: Connection, id_: int, kind: str | None, owner_id: int | None) -> None:
     """Let a session see what a partner sees. None: what its user sees."""
     await connection.execute(_SEEN_AS, id_, kind, owner_id)
+
+
+async def drop_all(connection: Connection) -> None:
+    """Sign everybody out."""
+    await connection.execute(_DROP_ALL)
 
 
 async def drop_over(connection: Connection, idle: timedelta) -> None:

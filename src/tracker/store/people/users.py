@@ -52,6 +52,10 @@ _HAS_ADMIN = """
 SELECT EXISTS (
     SELECT FROM user_account WHERE role = 'admin' AND password_hash IS NOT NULL AND NOT is_disabled)
 """
+_GUARDED = """
+SELECT email, role, CASE WHEN totp_since IS NOT NULL THEN totp_secret END
+FROM user_account WHERE password_hash IS NOT NULL AND NOT is_disabled ORDER BY id
+"""
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('user_account ' || $1, 0))"
 
 
@@ -71,6 +75,14 @@ class Secrets(NamedTuple):
     has_totp: bool
     totp_last_step: int
     rights: int
+
+
+class Guarded(NamedTuple):
+    """A user who can sign in."""
+
+    email: str
+    role: str
+    totp_secret: bytes | None  # sealed. None: there is no second factor
 
 
 async def by_email(source: Pool | Connection, email: str) -> Secrets | None:
@@ -174,6 +186,11 @@ async def has_had_user(source: Pool | Connection) -> bool:
 async def has_admin(source: Pool | Connection) -> bool:
     """Whether an admin can sign in."""
     return bool(await source.fetchval(_HAS_ADMIN))
+
+
+async def guarded(connection: Connection) -> list[Guarded]:
+    """The users who can sign in."""
+    return [Guarded(*row) for row in await connection.fetch(_GUARDED)]
 
 
 async def lock(connection: Connection, name: str) -> None:
