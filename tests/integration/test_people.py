@@ -14,7 +14,7 @@ from cryptography.fernet import Fernet
 
 from tests.integration.people import AWAY, HOME, PASSWORD, People, people_of, secret_of
 from tracker.ops.doctor import users as doctor
-from tracker.people import first_admin, one_time_links, passwords, throttle
+from tracker.people import first_admin, one_time_links, passwords, seeing, throttle
 from tracker.people import users as acts
 from tracker.people.passwords import BusyError
 from tracker.people.sign_in import FieldError, LinkIsOverError, SignedIn, Visitor, WrongError
@@ -456,3 +456,46 @@ async def test_doctor_tells_about_admins_and_keys(database: Settings, people: Pe
     assert await told() == [("ok", "admins who can sign in, all with a second factor: 1")]
     await people.pool.execute("UPDATE user_account SET is_disabled = true")
     assert await told() == [("warn", "no admin can sign in")]
+
+
+# An admin looks as a partner
+
+
+async def test_admin_sees_as_a_partner_and_changes_nothing(people: People) -> None:
+    await people.pool.execute("INSERT INTO affiliate (id, name) VALUES (513, 'A')")
+    await people.joined()
+    signed_in = await people.sign_in.with_password(EMAIL, PASSWORD, HOME)
+    session = await people.session(signed_in)
+    assert seeing.rights(session).scopes == ("admin",)
+    with pytest.raises(seeing.UnknownPartnerError):
+        await seeing.begin(people.pool, session, "affiliate", 7, HOME)
+    await seeing.begin(people.pool, session, "affiliate", 513, HOME)
+    seen = await people.session(signed_in)
+    rights = seeing.rights(seen)
+    assert (seen.seen_as, seen.seen_as_id, rights.role, rights.owner) == (
+        "affiliate",
+        513,
+        "affiliate",
+        "affiliate",
+    )
+    assert rights.scopes
+    assert all(scope.endswith(":read") for scope in rights.scopes)
+    await seeing.end(people.pool, seen, HOME)
+    assert (await people.session(signed_in)).seen_as is None
+    trail = [row for row in await people.audit() if row["path"].endswith(f"/sessions/{session.id}")]
+    assert [(row["token_name"], row["address"], row["after"]["seen_as_id"]) for row in trail] == [
+        (EMAIL, HOME.address, 513),
+        (EMAIL, HOME.address, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("role", "owners"),
+    [("manager", {}), ("finance", {}), ("analyst", {}), ("affiliate", {"affiliate_ids": [513]})],
+)
+async def test_only_admins_see_as_a_partner(people: People, role: str, owners: dict[str, list[int]]) -> None:
+    await people.pool.execute("INSERT INTO affiliate (id, name) VALUES (513, 'A'), (514, 'B')")
+    session = await people.joined(EMAIL, role, **owners)
+    with pytest.raises(seeing.NotAdminError):
+        await seeing.begin(people.pool, session, "affiliate", 514, HOME)
+    assert seeing.rights(session).role == role

@@ -14,8 +14,8 @@ LOCK = "first admin"
 async def link(dsn: str) -> str | None:
     """The path of a new link. The one of an earlier start ends.
 
-    None once a user has existed, also if that user was deleted since. Otherwise whoever can start a tracker
-    on the database could become its admin unnoticed.
+    None once a user has existed, also if that user was deleted since: an operator of today would not expect
+    that a restart prints a key to everything.
     """
     connection = await db.connect(dsn)
     try:

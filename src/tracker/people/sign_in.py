@@ -91,7 +91,7 @@ class SignIn:
         """
         async with self._throttle.attempt(visitor.address, _codes_of(half.user_id)) as attempt:
             async with self._pool.acquire() as connection, connection.transaction():
-                user = await _locked(connection, half)
+                user = await locked_user(connection, half)
                 if await self._uses(connection, user, code, visitor):
                     await stored_sessions.end(connection, half.id, user.id)
                     await failures.forget(connection, attempt.address, attempt.account)
@@ -115,7 +115,7 @@ class SignIn:
         await self._checked(session.email, before, visitor)
         hash_ = await self._passwords.hash(after)
         async with self._pool.acquire() as connection, connection.transaction():
-            user = await _locked(connection, session)
+            user = await locked_user(connection, session)
             await users.set_password(connection, user.id, hash_)
             return await self._renewed(connection, session, visitor, {"password": "changed"})
 
@@ -128,7 +128,7 @@ class SignIn:
         """
         secret = second_factor.new_secret()
         async with self._pool.acquire() as connection, connection.transaction():
-            user = await _locked(connection, session)
+            user = await locked_user(connection, session)
             if user.has_totp:
                 raise FieldError("code", "is asked for already: remove the second factor first")
             await users.propose_factor(connection, user.id, second_factor.seal(self._key, secret))
@@ -160,7 +160,7 @@ class SignIn:
         codes = second_factor.new_recovery_codes()
         async with self._throttle.attempt(visitor.address, _codes_of(session.user_id)) as attempt:
             async with self._pool.acquire() as connection, connection.transaction():
-                user = await _locked(connection, session)
+                user = await locked_user(connection, session)
                 secret = self._proposed(user)
                 step = None if secret is None else second_factor.matching_step(secret, code)
                 if step is not None:
@@ -179,7 +179,7 @@ class SignIn:
         """
         await self._checked(session.email, password, visitor)
         async with self._pool.acquire() as connection, connection.transaction():
-            user = await _locked(connection, session)
+            user = await locked_user(connection, session)
             await users.remove_factor(connection, user.id)
             return await self._renewed(connection, session, visitor, {"second_factor": "off"})
 
@@ -284,7 +284,7 @@ class SignIn:
         return int(row["id"])
 
 
-async def _locked(connection: Connection, session: Session) -> Secrets:
+async def locked_user(connection: Connection, session: Session) -> Secrets:
     """The user of a session, locked until the end of the transaction.
 
     Raises:
