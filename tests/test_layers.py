@@ -144,8 +144,11 @@ def test_edge_never_imports_the_database() -> None:
     assert [path for path in edge if any(within(name, {"tracker.store"}) for name in imports_of(path))] == []
 
 
+IMPORT = {"import_arguments", "import_catalogue", "import_rows", "import_undo"}
+
+
 def test_commands_are_modules_of_their_names() -> None:
-    shared = {"__init__", "arguments", "author", "import_undo", "queries", "tables"}
+    shared = {"__init__", "arguments", "author", *IMPORT, "queries", "tables"}
     modules = {path.stem for path in (ROOT / "src" / "tracker" / "commands").glob("*.py")}
     assert modules - shared == {cli.module_of(name) for name in cli.COMMANDS | cli.CATALOGUE}
 

@@ -20,8 +20,8 @@ from tracker.store.clicks.insert import BAD_ROW
 from tracker.store.conversions import apply_postback
 from tracker.store.conversions import lock as conversion_lock
 from tracker.store.conversions import postbacks as postback_log
-from tracker.store.conversions.apply_postback import Applied
 from tracker.store.conversions.missing_clicks import MOST_WAITING
+from tracker.store.conversions.results import Applied
 from tracker.stream.ledger import StreamLedger
 from tracker.stream.postbacks import Delivery, PostbackStream, decode
 from tracker.stream.record import Undecodable

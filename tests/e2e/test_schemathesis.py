@@ -55,7 +55,7 @@ EXPLAINED: list[tuple[type[Failure], int, str, str]] = [  # finding, status, tex
                 "|is ahead of all changes|is another name of|are missing: set one"
                 "|cannot be (mark|set) for|is needed for|is missing, and so"
                 "|is not after|is before|is after|twice|is a rule of|more than (31|7,320) days|needs party="
-                "|does not go with|is 0: an amount is above 0",
+                "|does not go with|:(read|write|backfill) \\(possible: |is 0: an amount is above 0",
                 "no schema says what goes with what",
             ),
             ("cannot be changed", "what names an object may be said again, and no schema knows it"),
@@ -84,7 +84,7 @@ EXPLAINED: list[tuple[type[Failure], int, str, str]] = [  # finding, status, tex
             ),
             (
                 "is not a country|may be [A-Z]|is not a language|is not a region|must be a currency"
-                "|must be an amount|is no amount|must be one of",
+                "|must be an amount|is no amount|is not a rate|must be one of",
                 "written in many ways, which no pattern lists",
             ),
             ("cursor|too deep|pages lead", "a cursor is what an answer has brought"),

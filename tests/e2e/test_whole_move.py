@@ -522,7 +522,7 @@ def upload(tracker: Up, path: Path, one: Earlier, book: Book) -> None:
 
 
 def agrees(api: Api, book: Book) -> None:
-    """The statements, the conversions and the report say what the book says."""
+    """The statements agree with the book."""
     assert owed(api, "affiliate") == dict(book.payout)
     assert owed(api, "advertiser") == dict(book.revenue)
 

@@ -67,7 +67,7 @@ UPLOADED: list[tuple[str | bytes, str]] = [  # a file that rejects the order, th
 REFUSED: list[tuple[str | bytes, str]] = [  # file, text of the 422
     (
         "Bestellnummer;Status\nA;rejected\n",
-        "there is no column hash or order_id; no field is called 'Bestellnummer'",
+        "there is no column hash or legacy_id or order_id; no field is called 'Bestellnummer'",
     ),
     ("order_id,sum\none,3\n", "there is no column status; no field is called 'sum'"),
     (
@@ -76,8 +76,8 @@ REFUSED: list[tuple[str | bytes, str]] = [  # file, text of the 422
     ),
     ("order_id,Order ID,status\none,one,rejected\n", "two columns are order_id"),
     ('order_id,"status\none,rejected\n', "is a quotation mark not closed?"),
-    ("one,rejected\n", "there is no column hash or order_id; there is no column status"),
-    (b"\x00\x01\x02\xff\xfe\n", "there is no column hash or order_id"),
+    ("one,rejected\n", "there is no column hash or legacy_id or order_id; there is no column status"),
+    (b"\x00\x01\x02\xff\xfe\n", "there is no column hash or legacy_id or order_id"),
     ("," * 5_000 + "\n", "it has more than 1,000 columns"),
     (";;\n;;\n", "it names no columns"),
 ]

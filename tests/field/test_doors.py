@@ -371,6 +371,7 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
         "importing/entries.py Kinds.named_by",
         "importing/entries.py read",
     ),
+    "the text of an error, without the values in it": ("importing/wrong_rows.py _kind_of",),
 }
 """Places that trim, fold or read a number without domain/normalise.py, and why they may."""
 

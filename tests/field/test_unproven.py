@@ -13,6 +13,7 @@ from tracker.api.conversions.endpoints import PATH as CONVERSIONS
 from tracker.api.conversions.status_upload import UPLOADS
 from tracker.ops.doctor import report
 from tracker.settings import Settings
+from tracker.store.conversions.affiliate_postbacks import POSTBACKS
 from workers import conversion_writer
 
 pytestmark = pytest.mark.anyio
@@ -115,7 +116,7 @@ async def test_proof_takes_an_order_over_and_decides_it(database: Settings) -> N
             ("&order_id=A", ("approved", False, "A")),
             ("&order_id=B", ("approved", False, "B")),  # as if it had been the first
             ("&order_id=A&status=pending", ("pending", False, "A")),
-            ("&status=rejected", ("rejected", False, "A")),
+            ("&status=rejected", ("rejected", False, None)),
         ):
             click = await advertiser.click()
             claimed = await tells(advertiser, f"/aff_lsr?hash={click}&tid=A{click}")
@@ -123,12 +124,62 @@ async def test_proof_takes_an_order_over_and_decides_it(database: Settings) -> N
             told = await advertiser.calls(f"click_id={click}{said}")
             assert (told.result, told.conversion_id) == ("updated", claimed.conversion_id), (query, told)
             status, is_unproven, order = made
-            assert await advertiser.conversions(SHOWN, click) == [(status, is_unproven, f"{order}{click}")]
+            order_id = order and f"{order}{click}"
+            assert await advertiser.conversions(SHOWN, click) == [(status, is_unproven, order_id)]
         mine, theirs = await advertiser.click(), await advertiser.click()
         await tells(advertiser, f"/aff_lsr?hash={theirs}&tid=squatted")
         assert (await advertiser.calls(f"/aff_lsr?hash={mine}&tid=squatted")).result == "stored"
         assert await advertiser.conversions(SHOWN, mine) == [("approved", False, "squatted")]
         assert await advertiser.conversions(SHOWN, theirs) == [("hold", True, None)]
+
+
+async def test_nothing_that_a_stranger_said_outlives_the_proof(database: Settings) -> None:
+    async with advertiser_of(database) as advertiser:
+        await prepared(advertiser)
+        mine, theirs = await advertiser.click(), await advertiser.click()
+        said = "&sale_status=x&adv_sub=x&external_id=x"
+        await tells(advertiser, f"/aff_lsr?hash={theirs}&tid=next{said}")
+        assert (await advertiser.calls(f"click_id={theirs}")).result == "updated"
+        columns = "status, order_id, sale_status, adv_sub, advertiser_external_id"
+        assert await advertiser.conversions(columns, theirs) == [("approved", None, "", "", "")]
+        assert (await advertiser.calls(f"click_id={mine}&order_id=next")).result == "stored"
+
+
+async def test_stranger_opens_no_window_of_a_goal(database: Settings) -> None:
+    async with advertiser_of(database) as advertiser:
+        await prepared(advertiser)
+        for change, why in (
+            ("click_window = 1", "after the goal's window"),
+            ("(click_window, status) = (NULL, 'paused')", "the goal is paused"),
+        ):
+            click, other = await advertiser.click(), await advertiser.click()
+            for each in (click, other):
+                assert (await tells(advertiser, f"/aff_lsr?hash={each}&tid={each}")).reason == "unproven"
+            await advertiser.connection.execute(f"UPDATE goal SET {change} WHERE id = 30")
+            await asyncio.sleep(1.1)
+            late = await advertiser.calls(f"click_id={click}&order_id={click}")
+            assert (late.result, late.reason) == ("rejected", why)
+            assert await advertiser.conversions(SHOWN, click) == [("hold", True, click)]
+            await advertiser.calls(f"click_id={other}&order_id={other}&status=rejected")
+            assert await advertiser.conversions(SHOWN, other) == [("rejected", False, other)]
+
+
+async def test_affiliate_hears_of_a_conversion_once_it_is_proven(database: Settings) -> None:
+    url = """
+    INSERT INTO affiliate_postback (affiliate_id, url, statuses)
+    VALUES (513, 'https://p.test/?s={status}', '{hold,approved}')
+    """
+    async with advertiser_of(database) as advertiser:
+        await prepared(advertiser)
+        await advertiser.connection.execute(url)
+        click = await advertiser.click()
+        for tell, told in (
+            (tells(advertiser, f"/aff_lsr?hash={click}"), []),
+            (advertiser.calls(f"click_id={click}"), [("https://p.test/?s=approved",)]),
+        ):
+            await tell
+            await POSTBACKS.announce(advertiser.connection, 100)
+            assert await advertiser.fetch("SELECT url FROM sent_postback") == told
 
 
 async def test_operator_finds_and_decides_what_nobody_has_proven(database: Settings) -> None:

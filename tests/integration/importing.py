@@ -13,6 +13,8 @@ import pytest
 
 from tracker import cli
 from tracker.settings import Settings
+from tracker.store import db
+from tracker.store.clicks import deltas
 from tracker.store.json_chunks import Block
 
 CATALOGUE = """
@@ -67,6 +69,14 @@ class Importer:
     async def catalogue(self) -> None:
         done = await self.run("catalogue", self.file("catalogue.yaml", CATALOGUE))
         assert done.code == 0, done.err
+
+    async def check_sums(self) -> None:
+        """Check that counts and sums agree with the rows, before deltas are added up and after."""
+        for _ in range(2):
+            assert (await self.command("rebuild-stats", "--check")).code == 0
+            connection = await db.connect(str(self.settings.postgres_dsn))
+            await deltas.add_up(connection)
+            await connection.close()
 
     async def fetch(self, sql: str, *arguments: object) -> list[tuple[Any, ...]]:
         connection = await asyncpg.connect(self.settings.postgres_dsn)

@@ -24,6 +24,7 @@ from tracker.api.tracking_links import LINK_PATH as LINK
 from tracker.api.tracking_links import LinkQuery
 from tracker.reading.clicks import ExportQuery, ListQuery
 from tracker.reading.conversions import ConversionExportQuery, ConversionListQuery
+from tracker.reading.keys import KeyQuery
 from tracker.reading.ledger import LedgerQuery
 from tracker.reading.postbacks import PostbackLogQuery, SentPostbackQuery
 from tracker.reading.query import ZoneQuery
@@ -138,10 +139,10 @@ async def test_document_names_all_inputs_and_answers(database: Settings) -> None
     models = {
         CLICKS: ListQuery,
         f"{CLICKS}/export": ExportQuery,
-        f"{CLICKS}/{{id}}": ZoneQuery,
+        f"{CLICKS}/{{id}}": KeyQuery,
         CONVERSIONS: ConversionListQuery,
         f"{CONVERSIONS}/export": ConversionExportQuery,
-        f"{CONVERSIONS}/{{id}}": ZoneQuery,
+        f"{CONVERSIONS}/{{id}}": KeyQuery,
         POSTBACKS: PostbackLogQuery,
         CLOSES: PageQuery,
         EXPLAIN: ExplainQuery,

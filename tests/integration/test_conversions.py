@@ -27,7 +27,8 @@ from tracker.settings import Settings
 from tracker.store.catalogue.demo import load_demo
 from tracker.store.clicks import insert as clicks
 from tracker.store.conversions import lock as conversion_lock
-from tracker.store.conversions.apply_postback import Applied, take
+from tracker.store.conversions.apply_postback import take
+from tracker.store.conversions.results import Applied
 from tracker.store.conversions.sql import FOUND
 from tracker.store.conversions.status import Changed, set_status
 from tracker.store.db import Connection, connect

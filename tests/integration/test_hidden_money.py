@@ -44,8 +44,21 @@ INSERT INTO conversion_correction (conversion_id, payout_before, payout, revenue
 VALUES (1, 1.11, 2.22, 1.12, 2.23, 'x', 'x');
 INSERT INTO conversion_change (conversion_id, status_after, source, author)
 VALUES (1, 'approved', 'api', 'x');
-INSERT INTO postback (hash, source, ip, parameters, result) VALUES (gen_random_uuid(), 'postback', '',
+INSERT INTO postback (hash, source, ip, parameters, result) VALUES
+    ('01927632a6c870008000000000000001', 'postback', '',
     '{"order_id": "O-1", "payout": "3.21", "sum": "1.23", "currency": "CHF"}', 'stored');
+INSERT INTO postback_form (name, path, constants, "values") VALUES
+    ('moved', '/p/{payout}', '{"revenue": "3.21"}', '{"currency": {"2": "CHF"}}');
+INSERT INTO postback (hash, source, ip, parameters, form, result, reason) VALUES
+    ('01927632a6c870008000000000000002', 'postback', '',
+        '{"order_id": "O-2", "payout": "3.21", "currency": "CHF"}',
+        '{"name": "moved", "path": "/p/3.21", "sent": {"goal": "3.21", "adv_sub": "1.23"}}', 'unchanged',
+        'payout 1.23 CHF changes nothing: it is approved with 3.21 CHF; over a cap'),
+    ('01927632a6c870008000000000000003', 'postback', '', '{"order_id": "O-3"}', NULL, 'held',
+        'the refund is in CHF, its order in EUR'),
+    ('01927632a6c870008000000000000004', 'postback', '', '{"goal": "3.21"}', '{"name": "moved"}', 'refused',
+        '403: token is not an advertiser''s, or has expired');
+UPDATE postback SET request = 'GET /p/3.21' WHERE result = 'refused';
 INSERT INTO affiliate_postback (id, affiliate_id, url) VALUES (1, 513, 'https://p.test/?sum={payout}');
 INSERT INTO sent_postback (change_id, conversion_id, affiliate_postback_id, affiliate_id, url, host)
 VALUES ((SELECT max(id) FROM conversion_change), 1, 1, 513, 'https://p.test/?sum=7.77', 'p.test');
@@ -111,6 +124,7 @@ async def test_no_answer_has_an_amount(database: Settings, root: str, owner: dic
     assert answered >= {f"{root}/{noun}" for noun in (*nouns, "conversions/export")}
     if root == "users":
         shown = {"offers/{offer_id}/goals", "offers/{offer_id}/caps", "postbacks", "sent-postbacks"}
+        shown |= {"postback-forms", "postback-forms/{id}"}
         assert answered >= {f"users/{path}" for path in (*shown, "catalogue-changes")}
         refused = ("audit", "statements", "goals/{goal_id}/terms", "period-closes", "webhooks")
         assert not answered & {f"users/{path}" for path in refused}
@@ -129,7 +143,16 @@ async def test_rows_without_amounts_stay_whole(database: Settings) -> None:
         assert (await client.get(f"{ROOT}/users/offers/3/caps/1")).status_code == 404
         assert (await client.get(f"{ROOT}/users/offers/3/caps/2")).json()["amount"] == 1000
         log = (await client.get(f"{ROOT}/users/postbacks")).json()["data"]
-        assert [row["parameters"] for row in log] == [{"order_id": "O-1"}]
+        logged = {
+            (row["result"], row["reason"], row["request"], str(row["parameters"]), str(row["read_as"]))
+            for row in log
+        }
+        assert logged == {
+            ("stored", "", "", "{'order_id': 'O-1'}", "None"),
+            ("unchanged", "about an amount; over a cap", "", "{}", "{'order_id': 'O-2'}"),
+            ("held", "about an amount", "", "{'order_id': 'O-3'}", "None"),
+            ("refused", "403: token is not an advertiser's, or has expired", "", "{}", "None"),
+        }
         sent = (await client.get(f"{ROOT}/users/sent-postbacks/1")).json()
         assert ("url" in sent, sent["state"]) == (False, "waiting")
         report = (await client.get(f"{ROOT}/users/reports?group_by=offer")).json()

@@ -287,7 +287,7 @@ async def test_wrong_values_are_named_with_the_column_of_the_file(imported: Impo
 
 
 _REFUSED = {
-    ("clicks", "--from", "nobody"): "--from nobody is none of acme",
+    ("clicks", "--from", "nobody"): "--from nobody is not one of acme",
     ("conversions", "--from", "acme"): "--from acme has no conversions, only clicks, catalogue, forms",
     ("catalogue", "--map", "Title=name"): "--map Title=name: put the kind in front, such as offers.Title",
     ("catalogue", "--map", "cars.Title=name"): "'cars' is not one of advertisers, ",

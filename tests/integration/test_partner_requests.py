@@ -158,6 +158,12 @@ async def test_affiliate_has_a_bounded_number_of_urls(database: Settings, client
     assert [*named(await client.post(OWN, json={"url": URL}, headers=mine), 409)] == ["url"]
     await run_sql(database, "UPDATE affiliate_postback SET is_archived = true WHERE id = 1")
     assert (await client.post(OWN, json={"url": URL}, headers=mine)).status_code == 201
+    for wanted in (False, None):  # null is the default
+        answer = await client.patch(f"{OWN}/1", json={"is_archived": wanted}, headers=mine)
+        assert [*named(answer, 409)] == ["is_archived"]
+    assert (await client.delete(f"{OWN}/2", headers=mine)).status_code == 204
+    restored = await client.patch(f"{OWN}/1", json={"is_archived": False}, headers=mine)
+    assert restored.json()["is_archived"] is False
 
 
 async def test_url_of_an_affiliate_is_sent_to_public_addresses_only(

@@ -31,10 +31,13 @@ from tracker.ops.doctor import report
 from tracker.settings import Settings
 from tracker.store import locks
 from tracker.store.clicks import deltas, partitions
+from tracker.store.clicks.list import ClickFilter
+from tracker.store.conditions import Among
 from tracker.store.db import Connection, connect
 from tracker.store.locks import Lock
+from tracker.store.reports import sources, sub_ids
 from tracker.store.reports import sub_id_pieces as pieces
-from tracker.store.reports import sub_ids
+from tracker.store.reports.sources import Wanted
 from tracker.store.reports.sub_ids import DAY, HOUR, Piece
 from tracker.store.time_span import SLOT_MILLIS, Span
 from tracker.store.tokens import create_token
@@ -441,9 +444,10 @@ async def test_reports_by_sub_id_are_a_recount(
             for groups in GROUPS:
                 zone = ZoneInfo(draw.choice(ZONES))
                 days = sorted(date(2024, 10, draw.randint(8, 14)) for _ in "ab")
+                affiliates = draw.choice(((1,), (1, 2), (2, 7)))
                 query = {
                     "group_by": groups,
-                    "affiliate_id": 1,
+                    "affiliate_id": ",".join(map(str, affiliates)),
                     "tz": zone.key,
                     **dict(zip(("created_from", "created_to"), map(str, days), strict=True)),
                 }
@@ -452,11 +456,29 @@ async def test_reports_by_sub_id_are_a_recount(
                 wanted = [
                     row
                     for row in history.rows.values()
-                    if row.affiliate_id == 1
+                    if row.affiliate_id in affiliates
                     and days[0] <= datetime.fromtimestamp(millis_of(row.hash) // 1000, zone).date() <= days[1]
                 ]
                 were_approximate += check_report(answer.json(), wanted, groups, zone)
     assert bool(were_approximate) == (most_keys == 3)
+
+
+async def test_each_affiliate_of_a_report_is_read_from_its_pieces(
+    connection: Connection, small: None
+) -> None:
+    """The affiliates without pieces are read together, click by click."""
+    rows = [a_row(hash=hash_at(FIRST + n, n), affiliate_id=1 + n % 4, aff_sub="a") for n in range(24)]
+    await store_rows(connection, [row for row in rows if row.affiliate_id < 3])
+    await make_all(connection)
+    await store_rows(connection, [row for row in rows if row.affiliate_id > 2])
+    clicks = ClickFilter(Span(FIRST, FIRST + A_DAY), further=(Among("affiliate_id", (4, 2, 1, 3)),))
+    plan = await sources.plan(connection, Wanted(clicks, ["aff_sub"]))
+    assert [(one.clicks.only, bool(its.pieces), list(its.rest)) for one, its in plan.each] == [
+        (Among("affiliate_id", (1,)), True, []),
+        (Among("affiliate_id", (2,)), True, []),
+        (Among("affiliate_id", (3, 4)), False, [clicks.span]),
+    ]
+    assert not plan.rest
 
 
 def check_report(body: dict[str, Any], wanted: list[ClickRow], groups: str, zone: ZoneInfo) -> bool:

@@ -149,7 +149,7 @@ _NOT_READ = [
         ["%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M"],
         "is another time by each of the formats %d/%m/",
     ),
-    ("07/08/2024 08:00 PDT", ["%m/%d/%Y %H:%M %Z"], "has the zone 'PDT', which is none of IANA's"),
+    ("07/08/2024 08:00 PDT", ["%m/%d/%Y %H:%M %Z"], "has the zone 'PDT', which is not a zone of IANA"),
     ("31.02.2024", ["%d.%m.%Y"], "has no format of %d.%m.%Y, and is no ISO or Unix time"),
     ("08.07.2024 14:00 x", ["%d.%m.%Y %H:%M"], "has no format of %d.%m.%Y %H:%M, and is"),
 ]
@@ -263,6 +263,7 @@ _FILES: list[tuple[str, Meaning | str]] = [
     ("{columns: {a: [b]}}", "x.yaml: columns: a is not a text"),
     ("{values: {a: b}, columns: {}}", "x.yaml: values of a is not an object"),
     ("{dates: ['%d'], columns: {}}", "x.yaml: dates: '%d' has no whole day"),
+    ("{dates: ['%d.%m.%Y %d'], columns: {}}", "x.yaml: dates: '%d.%m.%Y %d' is not a format of times"),
     ("{dates: x, columns: {}}", "x.yaml: dates is not a list of formats"),
 ]
 

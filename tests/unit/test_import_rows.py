@@ -28,6 +28,7 @@ _HEAD = "legacy_id,offer_id,affiliate_id,created_at"
 _ROW = "c1,3,513,2024-07-08 13:40:00"
 _MILLIS = 1_720_446_000_000  # 2024-07-08 13:40:00 UTC
 _HASH = hash_for(_MILLIS, "earlier\0c1")
+_CONVERSION = {"click_hash": "c1", "status": "paid", "created_at": "2024-07-09 13:40:00"}
 _OBJECT = {"legacy_id": "c1", "offer_id": 3, "affiliate_id": 513, "created_at": "2024-07-08 13:40:00"}
 _BERLIN = ZoneInfo("Europe/Berlin")
 _THEIRS = "click;Offer;aff;when;junk\nc1;3;513;2024-07-08 15:40:00;x\n"
@@ -166,6 +167,17 @@ def test_wrong_field_of_a_click_is_named(changes: dict[str, Any], why: str) -> N
     assert why in str(raised.value)
 
 
+@pytest.mark.parametrize("second", [1_729_987_200, 1_729_990_800])  # 2024-10-27 02:00:00 in Berlin, twice
+def test_hash_tells_which_of_two_hours_a_time_is_of(second: int) -> None:
+    """An export in a zone whose clocks are set back can be imported."""
+    own, shown = hash_at(second * 1000 + 7), "2024-10-27 02:00:00"
+    fields = {**_OBJECT, "legacy_id": None, "hash": own, "created_at": shown}
+    assert ClickReader.of("earlier", _BERLIN, _KNOWN).read(fields).row.hash == own
+    fields = {**_CONVERSION, "hash": own, "created_at": shown, "updated_at": shown}
+    conversion = ConversionReader.of("earlier", _BERLIN).read(fields)
+    assert conversion.created_at.timestamp() == conversion.updated_at.timestamp() == second + 0.007
+
+
 _GROUPS: list[tuple[dict[str, Any], bool, bool]] = [
     ({}, True, True),
     ({"is_unique": "true"}, True, True),
@@ -198,7 +210,6 @@ def test_named_hash_is_deterministic_and_has_its_time() -> None:
     assert all(is_click_hash(hash_) and millis_of(hash_) == _MILLIS for hash_ in hashes)
 
 
-_CONVERSION = {"click_hash": "c1", "status": "paid", "created_at": "2024-07-09 13:40:00"}
 _WRONG_CONVERSIONS: list[tuple[dict[str, Any], str]] = [
     ({"click_hash": None}, "click_hash is missing"),
     ({"status": ""}, "status is missing"),

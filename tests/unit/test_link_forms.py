@@ -263,3 +263,12 @@ def test_link_form_reads_any_request(host: str, path: str, query: bytes) -> None
     for hostile in (path, "/" + path, "/c/" + path, "/go/" + path + "/now"):
         link = read(FORMS, host, hostile, query)
         assert link is None or all(len(text) <= MAX_VALUE for text in link.aff_subs)
+
+
+def test_signature_goes_on_to_no_page_whatever_a_form_calls_it() -> None:
+    forms = forms_of(a_row("/aff_c", parameters={"preview": "test"}))
+    for name in ("preview", "pre%76iew", "amp;preview", "test"):
+        link = forms.link("go.test", "/aff_c", f"offer_id=3&{name}=17.sig&utm_a=b&aff_id=513".encode())
+        assert (link.test, link.query) == ("17.sig", "offer_id=3&utm_a=b&aff_id=513"), name
+    link = forms.link("go.test", "/aff_c", b"offer_id=3&preview=&utm_a=b")
+    assert (link.test, link.query) == ("", "offer_id=3&preview=&utm_a=b")

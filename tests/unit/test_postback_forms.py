@@ -107,6 +107,14 @@ def test_other_requests_are_of_no_form(target: str) -> None:
     assert read(FORMS, target) is None
 
 
+def test_placeholders_take_no_link_of_ours_with_more_slashes() -> None:
+    forms = forms_of(a_row("//{hash}/3"), a_row("/{hash}//x"))
+    assert [forms.claims(path) for path in ("//abc/3", "//offer/3", "/abc//x", "/offer//x")] == [
+        *(True, False),
+        *(True, False),
+    ]
+
+
 def test_form_that_is_changed_or_removed_gives_its_path_back() -> None:
     forms = forms_of(LSR, GOAL)
     forms.put(1, a_row("/other"))
@@ -148,6 +156,8 @@ def test_record_of_a_damaged_form_is_undecodable(form: bytes) -> None:
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"path": "aff_lsr"}, "path: 'aff_lsr' is not a path"),
+    ({"path": "//offer/3"}, "path: '//offer/3' is a path of the edge's own"),
+    ({"path": "//%6fffer/{hash}"}, "path: .* is a path of the edge's own"),
     ({"path": "/p/{nonsense}"}, "path: {nonsense} in the path is not known"),
     ({"path": "/p/{hash}/{click_id}"}, "path: .* two placeholders of one meaning"),
     ({"path": "/{click_id}"}, "path: .* has no fixed segment"),

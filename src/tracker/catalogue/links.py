@@ -227,6 +227,7 @@ RESOURCES = (
         },
         scope=MONEY,
         checks=_claimed_already,
+        amounts=frozenset({"constants", "values"}),
     ),
     Resource(
         "link-codes",

@@ -7,11 +7,13 @@ import sys
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
+from tracker.commands.arguments import text
 from tracker.commands.author import author
 from tracker.domain.money import show
 from tracker.importing import undo
+from tracker.importing.connection import connect
 from tracker.importing.undo import Outcome, Undo
-from tracker.store.db import Connection
+from tracker.settings import Settings
 from tracker.store.imports.undo import Holder, Kind, Plan
 
 ABOUT = """\
@@ -35,7 +37,7 @@ examples:
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Its arguments besides --source and --json."""
+    parser.add_argument("--source", type=text, required=True, metavar="NAME", help="name of the source")
     parser.add_argument(
         "--kind",
         dest="undone",
@@ -49,7 +51,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
 
 
-async def run(connection: Connection, arguments: Namespace) -> None:
+async def run(settings: Settings, arguments: Namespace) -> int:
     wanted = Undo(
         source=arguments.source,
         kind=Kind(arguments.undone),
@@ -57,13 +59,15 @@ async def run(connection: Connection, arguments: Namespace) -> None:
         reverses=arguments.reverse_booked,
         is_dry=arguments.dry_run,
     )
-    outcome = await undo.run(connection, wanted)
+    async with connect(settings) as connection:
+        outcome = await undo.run(connection, wanted)
     if arguments.json:
         print(json.dumps(_as_json(wanted, outcome)))
-        return
+        return 0
     for line in map(_named, outcome.holders):
         print(line, file=sys.stderr)
     print(_in_words(wanted, outcome))
+    return 0
 
 
 _WHY = {

@@ -119,12 +119,13 @@ class ClickReader(NamedTuple):
 
     source: str
     known: Known
+    zone: tzinfo
     readers: Mapping[str, values.Reader]
 
     @classmethod
     def of(cls, source: str, zone: tzinfo, known: Known, dates: Sequence[DateFormat] = ()) -> ClickReader:
         """`dates`: formats of times beside those that are read anyway."""
-        return cls(source, known, _readers(zone, dates))
+        return cls(source, known, zone, _readers(zone, dates))
 
     def read(self, fields: Mapping[str, Any]) -> ImportedClick:
         """One row.
@@ -149,7 +150,7 @@ class ClickReader(NamedTuple):
         hash_, legacy_id, millis = (found.get(name) for name in ("hash", "legacy_id", "created_at"))
         own = normalise.hash_(hash_) if hash_ else ""
         if is_click_hash(own):
-            _check_time(own, millis)
+            _check_time(own, millis, self.zone)
             return own, None if normalise.hash_(legacy_id or "") == own else legacy_id
         earlier = legacy_id if hash_ is None else hash_
         if earlier is None:
@@ -191,10 +192,10 @@ def _compared(fields: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in fields if name in _COMPARED)
 
 
-def _check_time(hash_: str, millis: int | None) -> None:
+def _check_time(hash_: str, millis: int | None, zone: tzinfo) -> None:
     if millis is None:
         millis = values.past(millis_of(hash_))
-    if millis // 1000 != millis_of(hash_) // 1000:
+    if not values.is_same_second(millis, millis_of(hash_), zone):
         raise RowError({"created_at": "is not the time in its hash: is --tz that of the export?"})
 
 

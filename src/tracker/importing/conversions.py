@@ -93,6 +93,7 @@ class ConversionReader(NamedTuple):
     """Reads the conversions of one earlier tracker."""
 
     source: str
+    zone: tzinfo
     readers: Mapping[str, values.Reader]
 
     @classmethod
@@ -107,7 +108,7 @@ class ConversionReader(NamedTuple):
 
         `dates`: formats of times beside those that are read anyway.
         """
-        return cls(source, _readers(zone, words, dates))
+        return cls(source, zone, _readers(zone, words, dates))
 
     def read(self, fields: Mapping[str, Any]) -> ImportedConversion:
         """One row.
@@ -153,10 +154,14 @@ class ConversionReader(NamedTuple):
             revenue_currency=row.get("revenue_currency", currency),
             own=tuple(row.get(name, "") for name in ("advertiser_external_id", *ADV_SUBS)),
             created_at=_time(millis_of(hash_)),
-            updated_at=_time(row.get("updated_at", millis_of(hash_))),
+            updated_at=_time(self._updated(row, millis_of(hash_))),
             named=_compared(tuple(fields)),
             written_hash=self._hash(row | written) if written else hash_,
         )
+
+    def _updated(self, row: Mapping[str, Any], created: int) -> int:
+        updated = row.get("updated_at", created)
+        return created if values.is_same_second(updated, created, self.zone) else int(updated)
 
     def _legacy_id(self, row: Mapping[str, Any]) -> str | None:
         """Its id in the earlier tracker. A file may call it hash."""
@@ -169,7 +174,7 @@ class ConversionReader(NamedTuple):
         """Its own hash, or a hash made from its earlier id, or else from its click, goal and order."""
         own, millis = row.get("hash"), row["created_at"]
         if own is not None and is_click_hash(own):
-            if millis // 1000 != millis_of(own) // 1000:
+            if not values.is_same_second(millis, millis_of(own), self.zone):
                 raise RowError({"created_at": "is not the time in its hash: is --tz that of the export?"})
             return str(own)
         goal = row.get("goal_id") or _named_goal(row)

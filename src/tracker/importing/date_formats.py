@@ -84,7 +84,7 @@ def _zone(name: str) -> tzinfo:
         return UTC if name in ("GMT", "Z") else zone_named(name)
     except ValueError:
         raise ValueError(
-            f"has the zone {name[:40]!r}, which is none of IANA's: take it out, and give --tz"
+            f"has the zone {name[:40]!r}, which is not a zone of IANA: take it out, and give --tz"
         ) from None
 
 
@@ -96,7 +96,7 @@ def _try(format_: str) -> None:
     """
     try:
         parsed = datetime.strptime(_PROBE.strftime(format_), format_)  # noqa: DTZ007 - only compared
-    except ValueError:
+    except (ValueError, re.error):  # of a part that is there twice
         raise ValueError("is not a format of times, such as %d.%m.%Y %H:%M:%S") from None
     if parsed.date() != _PROBE.date():
         raise ValueError("has no whole day: a year (%Y or %y), a month (%m, %b or %B) and a day (%d)")

@@ -75,18 +75,18 @@ class Kinds:
         return self._within.get(resource.table.name, {})
 
 
-def meanings_of(said: Mapping[str, Meaning], kinds: Kinds, *, ignore_rest: bool) -> dict[str, Meaning]:
+def meanings_of(by_kind: Mapping[str, Meaning], kinds: Kinds, *, ignore_rest: bool) -> dict[str, Meaning]:
     """The meaning of the files of every kind.
 
     Raises:
         UserError: it names no kind, no field of a kind, or no value of a field.
     """
-    for kind in said:
+    for kind in by_kind:
         if kind not in kinds.top:
             raise UserError(f"{kind!r} is not one of {', '.join(kinds.top)}")
     rest = Meaning(ignore_rest=ignore_rest)
-    meanings = {kind: said.get(kind, rest).over(rest) for kind in kinds.top}
-    for kind, meaning in said.items():
+    meanings = {kind: by_kind.get(kind, rest).over(rest) for kind in kinds.top}
+    for kind, meaning in by_kind.items():
         meaning.check(_Kind.of(kind, kinds.top[kind], meaning, {}).readers, kind)
     return meanings
 
@@ -205,10 +205,10 @@ def read(
     return _members(reading, content, kinds.top, "", None)
 
 
-def form(resource: Resource, fields: Fields, said: Mapping[str, Any], where: str) -> Entry:
-    """A form of a preset, with what is said of all of them where its kind has such a field."""
-    said = {name: value for name, value in said.items() if value and name in resource.fields.model_fields}
-    return Entry(resource, {**fields, **said}, where)
+def form(resource: Resource, fields: Fields, common: Mapping[str, Any], where: str) -> Entry:
+    """A form of a preset, with those `common` values for which its kind has a field."""
+    common = {name: value for name, value in common.items() if value and name in resource.fields.model_fields}
+    return Entry(resource, {**fields, **common}, where)
 
 
 def _rows(reading: _Reading, name: str, content: Any) -> Iterator[Entry]:

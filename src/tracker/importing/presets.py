@@ -100,6 +100,6 @@ def load(name: str) -> Preset:
         UserError: no preset has this name.
     """
     if name not in names():
-        raise UserError(f"--from {name} is none of {', '.join(names())}: `--from list` tells about them")
+        raise UserError(f"--from {name} is not one of {', '.join(names())}: see `--from list`")
     content = yaml_file.read(DIRECTORY / f"{name}.yaml")
     return Preset(name, content["platform"], content)

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 
-_SAY_SECONDS = 2.0
+_SHOW_SECONDS = 2.0
 
 
 class Progress:
@@ -18,21 +18,21 @@ class Progress:
         self._name = name
         self._done = done
         self._part = part
-        self._began = self._said = time.monotonic()
-        self._number_said = 0
+        self._began = self._shown_at = time.monotonic()
+        self._number_shown = 0
 
     def add(self, number: int) -> None:
         self.number += number
-        if time.monotonic() - self._said >= _SAY_SECONDS:
-            self._said = time.monotonic()
-            self._say()
+        if time.monotonic() - self._shown_at >= _SHOW_SECONDS:
+            self._shown_at = time.monotonic()
+            self._show()
 
     def end(self) -> None:
-        if 0 < self._number_said < self.number:
-            self._say()
+        if 0 < self._number_shown < self.number:
+            self._show()
 
-    def _say(self) -> None:
-        self._number_said = self.number
+    def _show(self) -> None:
+        self._number_shown = self.number
         seconds = time.monotonic() - self._began
         part = self._part()
         left = round(seconds / part - seconds) if part else 0

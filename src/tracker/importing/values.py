@@ -190,6 +190,18 @@ def moment(zone: tzinfo, formats: Sequence[DateFormat] = ()) -> Reader:
     return read
 
 
+def is_same_second(one: int, other: int, zone: tzinfo) -> bool:
+    """Whether the zone's clocks show the same second at two times in Unix milliseconds.
+
+    Clocks that are set back show an hour twice.
+    """
+    return one // 1000 == other // 1000 or _clock(one, zone) == _clock(other, zone)
+
+
+def _clock(millis: int, zone: tzinfo) -> datetime:
+    return datetime.fromtimestamp(millis // 1000, zone).replace(tzinfo=None)
+
+
 def _time(value: str, zone: tzinfo) -> int:
     if number := _UNIX.fullmatch(value):
         return _unix(number[1], number[2] or "")

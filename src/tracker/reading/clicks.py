@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from datetime import tzinfo
 from functools import partial
 from typing import TypeVar
 
@@ -17,7 +15,6 @@ from tracker.reading.visibility import Visibility
 from tracker.store.clicks import list as click_list
 from tracker.store.clicks.list import ClickFilter
 from tracker.store.db import Pool
-from tracker.store.paging import Row
 
 # The orders that clients know: of parameters in the document, and of filters in cursors. New filters follow.
 _DOCUMENTED = (
@@ -83,17 +80,3 @@ def walk(pool: Pool, query: ListQuery, network_zone: str, visibility: Visibility
         order.newest_first,
         is_counted=clicks.tally is not None,
     )
-
-
-async def find(pool: Pool, key: str, source: str | None, zone: tzinfo, visibility: Visibility) -> Row | None:
-    """The click that a key names, if it exists and is visible.
-
-    Raises:
-        ParameterError: the key means several.
-    """
-
-    def one(hash_: str) -> Awaitable[Row | None]:
-        return click_list.one(pool, hash_, zone, visibility.narrow)
-
-    row = await keys.read(pool, keys.CLICKS, key, source, visibility.owner, one)
-    return None if row is None else visibility.show([row])[0]

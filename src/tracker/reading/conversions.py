@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from datetime import tzinfo
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -166,17 +164,3 @@ def walk(pool: Pool, query: ConversionListQuery, network_zone: str, visibility: 
         conversions,
         order.newest_first,
     )
-
-
-async def find(pool: Pool, key: str, source: str | None, zone: tzinfo, visibility: Visibility) -> Row | None:
-    """The conversion that a key names, with its history and its money, if it exists and is visible.
-
-    Raises:
-        ParameterError: the key means several.
-    """
-
-    def one(hash_: str) -> Awaitable[Row | None]:
-        return conversion_list.one(pool, hash_, zone, visibility.narrow)
-
-    row = await keys.read(pool, keys.CONVERSIONS, key, source, visibility.owner, one)
-    return None if row is None else visibility.show([row])[0]

@@ -7,6 +7,7 @@ nothing is guessed: `source` names the tracker.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import tzinfo
 from typing import Any, Final, NamedTuple, TypeVar
 
 from tracker.domain import normalise
@@ -16,6 +17,7 @@ from tracker.domain.normalise import trim
 from tracker.edge.read.text import crop
 from tracker.parameters import ParameterError, Query, Text, about
 from tracker.reading.query import ZoneQuery
+from tracker.reading.visibility import Visibility
 from tracker.store import legacy_clicks
 from tracker.store.clicks import list as click_list
 from tracker.store.conversions import list as conversion_list
@@ -49,34 +51,30 @@ class Kind(NamedTuple):
 
     find: Callable[..., Awaitable[legacy_clicks.Found]]  # by earlier ids
     hash_of: Callable[[Pool, int], Awaitable[str | None]]  # by an id of this tracker
+    one: Callable[[Pool, str, tzinfo, Any], Awaitable[Row | None]]  # by its hash, if it is visible
 
 
-CLICKS: Final = Kind(legacy_clicks.find, click_list.hash_of)
-CONVERSIONS: Final = Kind(legacy_clicks.find_conversions, conversion_list.hash_of)
+CLICKS: Final = Kind(legacy_clicks.find, click_list.hash_of, click_list.one)
+CONVERSIONS: Final = Kind(legacy_clicks.find_conversions, conversion_list.hash_of, conversion_list.one)
 
 
-async def read(
-    pool: Pool,
-    kind: Kind,
-    key: str,
-    source: str | None,
-    owner: Owner | None,
-    one: Callable[[str], Awaitable[Row | None]],
+async def find(
+    pool: Pool, kind: Kind, key: str, source: str | None, zone: tzinfo, visibility: Visibility
 ) -> Row | None:
-    """The row that a key means. `one` reads the row with a hash, if it is visible.
+    """The row that a key means, if it exists and is visible.
 
     Raises:
         ParameterError: it means several.
     """
     key = crop(key, len(key))  # a path may have controls, which no text of PostgreSQL has
-    meant = [*(await _look_up(pool, kind, [key], source, owner))[key]]
+    meant = [*(await _look_up(pool, kind, [key], source, visibility.owner))[key]]
     if (id_ := _number(key)) and source in (None, OWN) and (hash_ := await kind.hash_of(pool, id_)):
         meant.append(LegacyClick(key, hash_, OWN))
     sources = {click.hash: click.source for click in meant}
-    rows = {hash_: row for hash_ in sources if (row := await one(hash_))}
+    rows = {hash_: row for hash_ in sources if (row := await kind.one(pool, hash_, zone, visibility.narrow))}
     if len(rows) > 1:
         raise _ambiguous("id", key, (sources[hash_] for hash_ in rows))
-    return next(iter(rows.values()), None)
+    return visibility.show([*rows.values()])[0] if rows else None
 
 
 async def by_hash(

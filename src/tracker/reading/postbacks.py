@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -13,9 +14,12 @@ from tracker.reading.query import PartQuery, SpanQuery
 from tracker.store.conversions import postbacks as postback_log
 from tracker.store.conversions.postbacks import FILTERS, PostbackFilter
 from tracker.store.db import Pool
-from tracker.store.paging import Page
+from tracker.store.paging import Page, Row
 
 _RESULTS = tuple(Result)
+_OF_AMOUNT = re.compile(r"[0-9]|\b[A-Z]{3}\b")
+_UNTOLD = "about an amount"
+"""Replaces a part of a reason."""
 
 
 class PostbackLogQuery(SpanQuery, PartQuery):
@@ -56,16 +60,32 @@ def walk(pool: Pool, query: PostbackLogQuery, network_zone: str, *, hides_money:
 
 
 def _without_money(read: Callable[..., Awaitable[Page]]) -> Callable[..., Awaitable[Page]]:
-    """Pages without the parameters that carry amounts. Only parameters that never do are known."""
-
     async def shown(*wanted: object) -> Page:
         page = await read(*wanted)
-        return page._replace(rows=[{**row, "parameters": _plain(row["parameters"])} for row in page.rows])
+        return page._replace(rows=[_plain(row) for row in page.rows])
 
     return shown
 
 
-def _plain(parameters: object) -> dict[str, object]:
+def _plain(row: Row) -> Row:
+    """A postback without what may carry amounts. Only what never does is known.
+
+    In a form any name, and a segment of the path, may be that of an amount. So only what the form made of
+    them is shown.
+    """
+    shown = row | {name: _plain_parameters(row[name]) for name in ("parameters", "read_as")}
+    if row["form"] is not None:
+        shown |= {"parameters": {}, "request": ""}
+    if row["result"] != Result.REFUSED:  # the edge's reasons name no amount
+        shown["reason"] = "; ".join(
+            _UNTOLD if _OF_AMOUNT.search(part) else part for part in str(row["reason"]).split("; ")
+        )
+    return shown
+
+
+def _plain_parameters(parameters: object) -> dict[str, object] | None:
+    if parameters is None:
+        return None
     assert isinstance(parameters, dict)
     return {name: value for name, value in parameters.items() if name in PLAIN_PARAMETERS}
 

@@ -13,7 +13,7 @@ from tracker.api.http.endpoint import Call, endpoint
 from tracker.api.http.exports import STREAMED, answer_export
 from tracker.api.http.listing import answer_feed, answer_list, answer_one
 from tracker.api.http.problems import Problem
-from tracker.reading import clicks
+from tracker.reading import clicks, keys
 from tracker.reading.clicks import ExportQuery, ListQuery
 from tracker.reading.complete_until import CompleteUntil
 from tracker.reading.keys import KEY, KeyQuery
@@ -109,7 +109,7 @@ async def answer_click(call: Call[KeyQuery], visibility: Visibility) -> Response
         Problem: 404 if it does not exist or is not visible.
     """
     zone = call.query.zone(call.network_zone)
-    row = await clicks.find(call.state.pool, call.path["id"], call.query.source, zone, visibility)
+    row = await keys.find(call.state.pool, keys.CLICKS, call.path["id"], call.query.source, zone, visibility)
     if row is None:
         errors = {"id": ["does not exist"]}
         detail = "There is no click with this id or hash."

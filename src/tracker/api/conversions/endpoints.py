@@ -13,6 +13,7 @@ from tracker.api.http.exports import STREAMED, answer_export
 from tracker.api.http.listing import answer_changes, answer_feed, answer_list, answer_one
 from tracker.api.http.problems import Problem
 from tracker.reading import conversions as reading
+from tracker.reading import keys
 from tracker.reading.conversions import ConversionExportQuery, ConversionListQuery
 from tracker.reading.keys import KEY, KeyQuery
 from tracker.reading.visibility import Visibility
@@ -108,7 +109,9 @@ async def read_conversion(call: Call[Any], visibility: Visibility) -> Row:
         Problem: 404 if it does not exist or is not visible.
     """
     zone = call.query.zone(call.network_zone)
-    row = await reading.find(call.state.pool, call.path["id"], call.query.source, zone, visibility)
+    row = await keys.find(
+        call.state.pool, keys.CONVERSIONS, call.path["id"], call.query.source, zone, visibility
+    )
     if row is None:
         raise no_such_conversion()
     return row

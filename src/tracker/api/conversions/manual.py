@@ -50,8 +50,8 @@ from tracker.reading.keys import KEY, KeyQuery
 from tracker.store.clicks.idempotency import Conflict
 from tracker.store.conversions import apply_postback, manual, status_words
 from tracker.store.conversions import status as conversion_status
-from tracker.store.conversions.apply_postback import Applied
 from tracker.store.conversions.manual import Found
+from tracker.store.conversions.results import Applied
 from tracker.store.db import Connection
 from tracker.stream.ledger import StreamLedger
 from tracker.stream.reader import UNREACHABLE

@@ -112,9 +112,7 @@ async def create_own_postback(call: Call[Query]) -> Response:
     affiliate_id = one_of(call.owner, named.affiliate_id)
     await _check_seen(call, affiliate_id, fields, {})
     _check_macros(call, fields)
-    urls = Wanted({"affiliate_id": affiliate_id, "is_archived": False})
-    if (await edit.page(call.state.pool, _TABLE, urls, 1, 1)).total >= MOST_URLS:
-        raise conflict({"url": [f"is one more than {MOST_URLS}: archive another one first"]})
+    await _check_number(call, affiliate_id, "url")
     row = await create_row(_editor(call), OWN_POSTBACKS, {"affiliate_id": affiliate_id}, fields)
     return as_json(row, 201, {"Location": f"{PATH}/{row['id']}", "ETag": etag(row["version"])})
 
@@ -160,6 +158,8 @@ async def change_own_postback(call: Call[Query]) -> Response:
     before = await _own(call)
     await _check_seen(call, before["affiliate_id"], patch, before)
     _check_macros(call, patch)
+    if before["is_archived"] and not patch.get("is_archived", True):
+        await _check_number(call, before["affiliate_id"], "is_archived")
     row = await change_row(_editor(call), OWN_POSTBACKS, _place_of(before), patch)
     return as_json(row, headers={"ETag": etag(row["version"])})
 
@@ -216,6 +216,13 @@ async def _check_seen(call: Call[Any], affiliate_id: int, fields: Row, before: R
     unseen = await affiliate_offers.unseen(call.state.pool, affiliate_id, offer_id, goal_id)
     if unseen:
         raise invalid({f"{noun}_id": [f"matches no {noun}"] for noun in unseen})
+
+
+async def _check_number(call: Call[Any], affiliate_id: int, field: str) -> None:
+    """Refuse one more URL if the affiliate has enough: each is a request for each of its conversions."""
+    urls = Wanted({"affiliate_id": affiliate_id, "is_archived": False})
+    if (await edit.page(call.state.pool, _TABLE, urls, 1, 1)).total >= MOST_URLS:
+        raise conflict({field: [f"makes more than {MOST_URLS} postbacks: archive another one first"]})
 
 
 def _new_id(name: str, fields: Row, before: Row) -> int | None:

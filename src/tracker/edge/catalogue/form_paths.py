@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import unquote
 
 from tracker.edge.catalogue.tracking_hosts import plain_host
@@ -42,7 +42,7 @@ class Shapes:
         shapes = self._shapes.get(path.count("/"))
         if shapes:
             segments = path.split("/")
-            if segments[1] in _OURS:
+            if _first(segments) in _OURS:
                 return
             for shape in shapes:
                 if all(segments[place] for place in shape):
@@ -73,7 +73,7 @@ def read_path(raw: str, places: Mapping[str, int]) -> tuple[str, tuple[tuple[int
     if not path.startswith("/") or "?" in raw or "#" in raw or crop(path, _LONGEST_PATH) != path:
         raise ValueError(f"{raw[:_LONGEST_PATH]!r} is not a path")
     parts = path.removesuffix("/").split("/")
-    if len(parts) > 1 and parts[1] in _OURS:
+    if _first(parts) in _OURS:
         raise ValueError(f"{raw!r} is a path of the edge's own")
     named = {n: _place(part, places) for n, part in enumerate(parts) if "{" in part or "}" in part}
     if len(set(named.values())) < len(named):
@@ -81,6 +81,11 @@ def read_path(raw: str, places: Mapping[str, int]) -> tuple[str, tuple[tuple[int
     if named and len(parts) > MAX_SEGMENTS + 1:
         raise ValueError(f"{raw!r} has more than {MAX_SEGMENTS} segments")
     return key_of(raw), tuple(named.items())
+
+
+def _first(segments: Iterable[str]) -> str:
+    """The first segment. Links with `//` in the place of `/` are read as with `/`."""
+    return next(filter(None, segments), "")
 
 
 def key_of(raw: str) -> str:

@@ -12,7 +12,7 @@ from tracker.edge.catalogue.form_paths import ANY_HOST, read_host
 from tracker.edge.read.link import CODES, Meaning
 
 MAX_CODE = 64
-"""Longest code, in characters. Longer texts of links are none."""
+"""Longest code, in characters. A longer text of a link is not a code."""
 
 _Row = tuple[int, Meaning]
 """The id of a row of link_code, and what its code means."""

@@ -15,6 +15,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 from tracker.domain.model import Link
+from tracker.domain.normalise import ESCAPED_MARKS, unquoted
 from tracker.edge.catalogue.form_paths import ANY_HOST, OPEN, Shapes, read_host, read_path
 from tracker.edge.catalogue.link_codes import LinkCodes
 from tracker.edge.catalogue.tracking_hosts import plain_host
@@ -93,9 +94,11 @@ class LinkForms:
     def link(self, host: str, path: str, query: bytes) -> Link:
         """Read a link in the form of its path."""
         form = self.find(host, path)
-        if form is None or not form.reads_codes:
-            return read_link(path, query, form)
-        return read_link(path, query, form, partial(self.codes.find, plain_host(host)))
+        if form is None:
+            return read_link(path, query)
+        find = partial(self.codes.find, plain_host(host)) if form.reads_codes else None
+        link = read_link(path, query, form, find)
+        return _without_signature(link, form) if link.test else link
 
     def unknown_codes(self, host: str, path: str, query: bytes) -> list[str]:
         """The codes of a link that mean nothing, such as "offer code DEF45"."""
@@ -136,6 +139,17 @@ class LinkForms:
         return any(
             self.codes.knows(place, parts[n]) for n, place in form.segments if place in _NAMES_OF_CODES
         )
+
+
+def _without_signature(link: Link, form: LinkForm) -> Link:
+    """A test link whose signature goes on to no page, whatever the form calls it."""
+    names = {name for name, place in form.places.items() if place == PLACES["test"]}
+    pairs = (
+        pair
+        for pair in link.query.split("&")
+        if ESCAPED_MARKS.sub("", unquoted(pair.partition("=")[0])) not in names
+    )
+    return link._replace(query="&".join(pairs))
 
 
 def _compiled(id_: int, row: Mapping[str, Any]) -> tuple[str, LinkForm]:

@@ -29,8 +29,8 @@ _LOCK_UNANNOUNCED = """
 SELECT id FROM conversion_change WHERE NOT is_announced ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
 """
 _MARK_ANNOUNCED = "UPDATE conversion_change SET is_announced = true WHERE id = ANY ($1)"
-# One for each affiliate postback that matches a change. Tests, imports and changes without a new status have
-# none.
+# One for each affiliate postback that matches a change. Tests, imports, changes without a new status, and
+# unproven conversions have none.
 _FACTS = f"""
 SELECT change.id AS change_id, change.status_after, change.at AS changed_at,
     (SELECT count(*) FROM conversion_change AS earlier
@@ -52,6 +52,7 @@ JOIN goal ON goal.id = conversion.goal_id
 JOIN affiliate ON affiliate.id = conversion.affiliate_id
 LEFT JOIN click ON click.hash = conversion.click_hash
 WHERE change.id = ANY ($1) AND NOT conversion.is_test AND change.source <> 'import'
+    AND NOT conversion.is_unproven
     AND change.status_before IS DISTINCT FROM change.status_after
 ORDER BY change.id, asked.id
 """  # noqa: S608

@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, NamedTuple
-
-import orjson
+from typing import NamedTuple
 
 from tracker.domain.conversion import (
     BROWSERS_SALE,
@@ -20,7 +18,6 @@ from tracker.domain.conversion import (
     Amounts,
     ConvertedClick,
     Goal,
-    Named,
     Price,
     Refusal,
     amounts,
@@ -31,20 +28,20 @@ from tracker.domain.conversion import (
     refunded,
     refusal,
     refusal_of_new,
-    told_faults,
     unreadable,
     unreadable_refund,
 )
 from tracker.domain.money import show
 from tracker.domain.postback import ConversionStatus, Postback, Result, Source
 from tracker.domain.unstored import AskUnstored, nothing_unstored
-from tracker.store.conversions import booking, goal_prices
+from tracker.store.conversions import booking, goal_prices, reasons, results
 from tracker.store.conversions import postbacks as postback_log
 from tracker.store.conversions.caps import CapBook
 from tracker.store.conversions.lock import lock
 from tracker.store.conversions.lookups import Existing, Facts
 from tracker.store.conversions.missing_clicks import MissingClicks
 from tracker.store.conversions.postback_line import NEW, Line, Queued
+from tracker.store.conversions.results import Applied
 from tracker.store.conversions.sql import (
     AMEND,
     AMENDED,
@@ -53,8 +50,6 @@ from tracker.store.conversions.sql import (
     GIVE_UP_ORDER,
     HAS_CONVERSION,
     IS_REFUNDED,
-    KNOWN,
-    LOG,
     NOTE_REFUND,
     ONE,
     REFUND,
@@ -75,17 +70,6 @@ WAITS = "an earlier postback of its click or order waits"
 """Why a postback of a stored click is parked."""
 
 
-class Applied(NamedTuple):
-    """The result of a postback, with a reason unless it was simply stored."""
-
-    hash: str
-    result: Result
-    reason: str = ""
-    conversion_id: int | None = None
-    held_at: int | None = None  # the catalogue's version, if it is held
-    waits_until: datetime | None = None
-
-
 async def take(
     connection: Connection,
     postbacks: Sequence[Postback],
@@ -100,7 +84,7 @@ async def take(
     outside the table.
     """
     await lock(connection)
-    done, arrivals = await _known(connection, postbacks)
+    done, arrivals = await results.known(connection, postbacks)
     todo = {postback.hash: postback for postback in postbacks if postback.hash not in done}
     if todo:
         queue = [Queued(arrivals.get(hash_, NEW), postback) for hash_, postback in todo.items()]
@@ -125,7 +109,7 @@ async def _take_in_line(
         if applied.result is Result.PARKED:
             line.wait(one, facts.hash_of(one.postback) or "")
         done[one.postback.hash] = applied
-    await _log(connection, facts, [(one.postback, done[one.postback.hash]) for one in queue])
+    await _log(connection, facts, ((one.postback, done[one.postback.hash]) for one in queue))
     await _refund_what_is_held(connection, facts, caps, done.values())
     return done
 
@@ -169,7 +153,7 @@ async def _held_refunds(connection: Connection, conversion_ids: Collection[int])
 async def give_up(connection: Connection, postback: Postback, why: str) -> None:
     """Log a postback that the tables cannot hold."""
     applied = Applied(postback.hash, Result.REJECTED, f"cannot be stored: {why}")
-    await connection.execute(LOG, *_logged(postback, applied, postback.click_hash))
+    await results.log(connection, [(postback, applied, postback.click_hash)])
 
 
 async def amend(connection: Connection, postback: Postback, conversion_id: int, author: str) -> Applied:
@@ -247,7 +231,11 @@ class _PostbackApplier(NamedTuple):
         applied = await (
             resolved._refund(click, goal) if resolved.postback.is_refund else resolved._settle(click, goal)
         )
-        return applied if applied.result is Result.REJECTED else _noting(applied, self.postback)
+        return applied if applied.result is Result.REJECTED else self._noting(applied)
+
+    def _noting(self, applied: Applied) -> Applied:
+        """The result with the unreadable values that did not count."""
+        return applied._replace(reason=reasons.joined(applied.reason, reasons.left_out(self.postback)))
 
     async def _claim(
         self, click: ConvertedClick, goal: Goal | None, status: ConversionStatus | None
@@ -298,6 +286,13 @@ class _PostbackApplier(NamedTuple):
         is_claimed = existing.is_unproven and existing.status is ConversionStatus.HOLD
         return (is_told or is_claimed) and self.postback.source is not Source.PIXEL
 
+    def _is_first_proof(self, existing: Existing) -> bool:
+        """Whether the conversion is a stranger's word until now, so that nothing of it counts.
+
+        The operator decides about what the stranger said.
+        """
+        return existing.is_unproven and self._outranks(existing) and not self.by_operator
+
     def _replaces(self, existing: Existing) -> bool:
         """Whether the order is unknown to the browser's conversion that its own postback replaced."""
         return self._outranks(existing) and self.postback.order_id not in (None, existing.order_id)
@@ -315,7 +310,8 @@ class _PostbackApplier(NamedTuple):
 
     async def _other(self, click: ConvertedClick, goal: Goal, existing: Existing) -> Refusal | None:
         """Why the conversion that was found is not the one that the postback means."""
-        if self._replaces(existing):
+        is_rejection = self.postback.status is ConversionStatus.REJECTED
+        if self._replaces(existing) or (self._is_first_proof(existing) and not is_rejection):
             return await self._refusal_of_new(click, goal)
         is_other = None not in (existing.order_id, self.postback.order_id) and (
             existing.order_id != self.postback.order_id
@@ -345,7 +341,7 @@ class _PostbackApplier(NamedTuple):
         is_over_cap = counts and await self.caps.count(click, status, money, postback.millis)
         is_unpriced = self._is_unpriced(goal, price)
         doubt = self._doubt(goal, price, money, is_over_cap=is_over_cap, is_unpriced=is_unpriced)
-        doubt = "; ".join(filter(None, (UNPROVEN if is_claim else "", doubt)))
+        doubt = reasons.joined(UNPROVEN if is_claim else "", doubt)
         if doubt and status is ConversionStatus.APPROVED:
             status = ConversionStatus.HOLD
         id_ = await self._insert(click, goal, status, money, is_over_cap=is_over_cap, is_unpriced=is_unpriced)
@@ -400,10 +396,9 @@ class _PostbackApplier(NamedTuple):
         is_held = requested is ConversionStatus.APPROVED and self._is_held(existing, doubt)
         status = ConversionStatus.HOLD if is_held else requested or existing.status
         after = self._after(existing, status, money, is_over_cap=is_over_cap, is_unpriced=is_unpriced)
-        late = (
-            "" if money is not existing.amounts else _too_late(postback, counting(postback, goal), existing)
-        )
-        reason = "; ".join(filter(None, (_reason(requested, existing, after, doubt, is_held=is_held), late)))
+        reason = reasons.of_update(requested, existing, after, doubt, is_held=is_held)
+        if money is existing.amounts:
+            reason = reasons.joined(reason, reasons.too_late(postback, counting(postback, goal), existing))
         if after == existing:
             return Applied(postback.hash, Result.UNCHANGED, reason or "nothing new", existing.id)
         await self._store(click, existing, after)
@@ -419,6 +414,8 @@ class _PostbackApplier(NamedTuple):
         is_unpriced: bool,
     ) -> Existing:
         postback = self.postback
+        if self._is_first_proof(existing):
+            existing = existing._replace(order_id=None, sale_status="", own=("",) * len(existing.own))
         return existing._replace(
             order_id=self._order_after(existing),
             status=self._status_after(existing, status),
@@ -474,7 +471,7 @@ class _PostbackApplier(NamedTuple):
         total = existing.refunded + amount if refund_id else max(existing.refunded, amount)
         if total == existing.refunded:
             return applied._replace(reason=f"{show(existing.refunded)} of it is refunded already")
-        if why := _why_held(self.postback, existing, total):
+        if why := reasons.of_held_refund(self.postback, existing, total):
             return self._hold_refund(why, id_)
         price = await goal_prices.price_of(self.connection, click, goal)
         await self._book_refund(existing, price, total)
@@ -561,7 +558,7 @@ class _PostbackApplier(NamedTuple):
         """Why the operator has to approve a conversion. Empty if it is not needed."""
         of_cap, of_price = "over a cap" if is_over_cap else "", NO_PRICE if is_unpriced else ""
         of_sale = price.doubt(money, counting(self.postback, goal))
-        return "; ".join(filter(None, (of_cap, of_price, of_sale)))
+        return reasons.joined(of_cap, of_price, of_sale)
 
     def _is_held(self, existing: Existing, doubt: str) -> bool:
         """Whether an approval puts it on hold, because the operator has to decide about the payment.
@@ -581,49 +578,6 @@ class _PostbackApplier(NamedTuple):
         await booking.change(self.connection, [id_], before, after, by)
 
 
-async def _known(
-    connection: Connection, postbacks: Iterable[Postback]
-) -> tuple[dict[str, Applied], dict[str, int]]:
-    """The postbacks that were applied before, except waiting ones, and the positions of the waiting ones."""
-    rows = await connection.fetch(KNOWN, [postback.hash for postback in postbacks])
-    known = {
-        hash_.hex: (arrival, Applied(hash_.hex, Result(result), reason, id_))
-        for arrival, hash_, result, reason, id_ in rows
-    }
-    waiting = (Result.PARKED, Result.HELD)
-    done = {hash_: applied for hash_, (_, applied) in known.items() if applied.result not in waiting}
-    return done, {hash_: arrival for hash_, (arrival, _) in known.items() if hash_ not in done}
-
-
-def _reason(
-    requested: ConversionStatus | None, existing: Existing, after: Existing, doubt: str, *, is_held: bool
-) -> str:
-    """What the sender of an update should know."""
-    if requested in (None, after.status):
-        return doubt if after.is_over_cap and not existing.is_over_cap else ""
-    if not is_held:
-        return f"it stays {after.status}"
-    return held(existing.status, after.status, doubt)
-
-
-def _too_late(postback: Postback, named: Named, existing: Existing) -> str:
-    """Fields of a postback about the money of a decided conversion."""
-    money = existing.amounts
-    sides = (
-        ("sale_amount", postback.sale_amount, money.sale_amount, money.sale_currency),
-        ("payout", named[0], money.payout, money.payout_currency),
-        ("revenue", named[1], money.revenue, money.revenue_currency),
-    )
-    late = [
-        f"{name} {show(sent)} {postback.currency or currency or ''}".rstrip()
-        + f" changes nothing: it is {existing.status} with {'none' if known is None else show(known)}"
-        + (f" {currency}" if currency else "")
-        for name, sent, known, currency in sides
-        if sent is not None and (sent, postback.currency or currency) != (known, currency)
-    ]
-    return "; ".join(late)
-
-
 def _without_refund(postback: Postback) -> Postback:
     """The postback without a partial refund. Its currency then is the refund's currency too."""
     status = None if postback.status is ConversionStatus.REJECTED else postback.status
@@ -632,33 +586,10 @@ def _without_refund(postback: Postback) -> Postback:
     return postback._replace(status=status, currency=currency, refund_amount=None, refund_id=None)
 
 
-def _why_held(postback: Postback, existing: Existing, total: Decimal) -> str:
-    """Why a refund cannot be applied yet, or ""."""
-    sale, currency = existing.amounts.sale_amount, existing.amounts.sale_currency
-    if existing.status is not ConversionStatus.APPROVED:
-        return f"its order is not approved: it is {existing.status}"
-    if sale is None:
-        return "its order has no sale_amount"
-    if postback.currency not in (None, currency):
-        return f"the refund is in {postback.currency}, its order in {currency}"
-    return f"{show(total)} {currency} is more than its order of {show(sale)}" if total > sale else ""
-
-
-def held(before: ConversionStatus, after: ConversionStatus, doubt: str) -> str:
-    """The result of a doubtful approval, with the reason."""
-    return f"it stays {after}: {doubt}" if after is before else f"it is on hold: {doubt}"
-
-
 def _first_status(postback: Postback, goal: Goal) -> ConversionStatus:
     if postback.source is Source.PIXEL:
         return ConversionStatus.PENDING
     return postback.status or goal.initial_status
-
-
-def _noting(applied: Applied, postback: Postback) -> Applied:
-    """The result with the unreadable values that did not count."""
-    left_out = told_faults((name, f"is left out: {why}") for name, why in postback.faults)
-    return applied._replace(reason="; ".join(filter(None, (applied.reason, left_out))))
 
 
 def _merged(new: Sequence[str], old: Sequence[str]) -> tuple[str, ...]:
@@ -666,23 +597,5 @@ def _merged(new: Sequence[str], old: Sequence[str]) -> tuple[str, ...]:
 
 
 async def _log(connection: Connection, facts: Facts, done: Iterable[tuple[Postback, Applied]]) -> None:
-    rows = [_logged(postback, applied, facts.hash_of(postback)) for postback, applied in done]
-    await connection.executemany(LOG, rows)
-
-
-def _logged(postback: Postback, applied: Applied, click_hash: str | None) -> tuple[Any, ...]:
-    parameters = orjson.dumps(dict(postback.parameters)).decode()
-    return (
-        *(postback.hash, postback.source, postback.ip, postback.advertiser_id, parameters),
-        postback.click_hash or postback.click_id,
-        *(
-            applied.result,
-            applied.reason,
-            applied.conversion_id,
-            applied.held_at,
-            click_hash,
-            postback.order_id,
-            applied.waits_until,
-            postback.form and orjson.dumps(postback.form._asdict()).decode(),
-        ),
-    )
+    rows = ((postback, applied, facts.hash_of(postback)) for postback, applied in done)
+    await results.log(connection, rows)

@@ -18,10 +18,10 @@ from tracker.domain.unstored import AskUnstored
 from tracker.domain.webhooks import PERIOD_CLOSED
 from tracker.store import legacy_clicks
 from tracker.store.clicks.idempotency import Conflict
-from tracker.store.conversions import apply_postback, status_words
+from tracker.store.conversions import apply_postback, reasons, status_words
 from tracker.store.conversions import lock as conversion_lock
 from tracker.store.conversions import status as conversion_status
-from tracker.store.conversions.apply_postback import Applied
+from tracker.store.conversions.results import Applied
 from tracker.store.db import Connection, Pool
 from tracker.store.webhooks import events
 
@@ -261,9 +261,14 @@ async def _earlier(
     return [(line, row.hash) for line, rows in found for row in rows if source is None or row.is_of(source)]
 
 
+def _unmatched(line: Line) -> str:
+    named = trim(line.click_text) or line.legacy_id
+    return f"{named} {NO_CONVERSION}" if named else NO_CONVERSION
+
+
 def _match(line: Line, candidates: Sequence[_Candidate], goals: Mapping[int, Sequence[_Goal]]) -> _Match:
     if not candidates:
-        return _Match(reason=f"{trim(line.click_text) or line.legacy_id} {NO_CONVERSION}".lstrip())
+        return _Match(reason=_unmatched(line))
     if line.goal:
         by_id = [each for each in candidates if str(each.goal_id) == line.goal]
         named = {each.offer_id: goals_named(line.goal, goals.get(each.offer_id, ())) for each in candidates}
@@ -332,7 +337,7 @@ async def _set_each(
         )
         for id_, before, after, doubt in changed:
             reason = "" if after is status else f"it stays {after}"
-            reason = apply_postback.held(before, after, doubt) if doubt else reason
+            reason = reasons.held(before, after, doubt) if doubt else reason
             number = wanted[id_].line.number
             results[number] = LineResult(number, id_, before, after, reason)
     return results

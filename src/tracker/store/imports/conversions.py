@@ -270,7 +270,10 @@ class ConversionStore:
         return refused | await imports.check_again(self._connection, COMPARED, taken)
 
     async def compare(self, items: Sequence[ImportedConversion]) -> Comparison:
-        """The rows that the table should have of some conversions, and the rows that it has."""
+        """The rows that the table should have of some conversions, and the rows that it has.
+
+        What has changed since the import is no difference, unless the file replaces it.
+        """
         rows, _ = await self._rows(items)
         in_the_way = await self._in_the_way(rows.values())
         taken = {place: row for place, row in rows.items() if row["hash"] not in in_the_way}
@@ -279,12 +282,13 @@ class ConversionStore:
         wanted, there, differing = [], [], {}
         for place, row in taken.items():
             stored = found.get(row["hash"])
-            names = _comparable(items[place].named, stored)
+            names = items[place].named if self._replacing else _comparable(items[place].named, stored)
             expected = [_shown(row[name]) for name in names]
             wanted.append((row["hash"], *expected))
             if stored is None:
                 continue
-            there.append((row["hash"], *(_shown(_stored(name, stored, row)) for name in names)))
+            values = [stored[name] if self._replacing else _stored(name, stored, row) for name in names]
+            there.append((row["hash"], *map(_shown, values)))
             if wanted[-1] != there[-1]:
                 pairs = zip(names, expected, there[-1][1:], strict=True)
                 differing[place] = tuple(name for name, one, other in pairs if one != other)
@@ -429,7 +433,7 @@ def _each_once(rows: Iterable[_Row]) -> list[_Row]:
     return list(first.values())
 
 
-def _comparable(named: Iterable[str], stored: Mapping[str, Any] | None) -> list[str]:
+def _comparable(named: Iterable[str], stored: Mapping[str, Any] | None) -> Sequence[str]:
     """The columns of a conversion as in the file."""
     left_out = _CHANGING if stored and stored["is_changed"] else ()
     return [name for name in named if name not in left_out]

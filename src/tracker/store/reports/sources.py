@@ -3,8 +3,8 @@
 1. REPORT_COUNTS, if the groups besides time and the filters are of one counted dimension: quarter-hours and
    days, exact in every zone.
 2. A rollup of pairs (store.reports.rollups) for the days that it has, if it has all columns of the report.
-3. Pieces of sub ids (store.reports.sub_ids) for the hours and days that they have, if one affiliate's clicks
-   are grouped by one sub id.
+3. Pieces of sub ids (store.reports.sub_ids) for the hours and days that they have, if an affiliate's clicks
+   are grouped by one sub id. Of several affiliates each has its own plan.
 4. The click table for everything else.
 
 All parts have the same columns: the keys of the dimensions, `second`, gross, clicks and uniques.
@@ -19,6 +19,7 @@ from tracker.domain.click_id import first_hash_at
 from tracker.store.clicks import counts as click_counts
 from tracker.store.clicks.counts import ALL_CLICKS, REPORT_COUNTS, REPORTED, condition_of
 from tracker.store.clicks.list import ClickFilter, where
+from tracker.store.conditions import Among
 from tracker.store.db import Connection
 from tracker.store.reports import rollups, sub_ids
 from tracker.store.reports.conversion_counts import COUNTED
@@ -37,6 +38,9 @@ _DAY_MILLIS = SLOT_MILLIS * SLOTS_A_DAY
 MOST_CLICKS = 50_000_000
 """Most clicks that a report reads one by one. A free core reads so many in some 30 seconds."""
 
+
+_MOST_APART = 20
+"""Most affiliates of a report whose pieces are read."""
 
 NARROW = "use fewer days, or filter by an offer or affiliate"
 """What helps."""
@@ -116,6 +120,7 @@ class Plan(NamedTuple):
     pieces: Sequence[Piece] = ()  # of sub ids, that answer for their hours
     is_cut: bool = False  # some clicks of the pieces have the key null: their values are not kept
     rest: Sequence[Span] = ()  # what is read click by click
+    each: Sequence[tuple[Wanted, Plan]] = ()  # plans of some affiliates' clicks, which add up to the report
 
 
 async def plan(connection: Connection, wanted: Wanted) -> Plan:
@@ -125,22 +130,25 @@ async def plan(connection: Connection, wanted: Wanted) -> Plan:
         TooManyClicksError: more than MOST_CLICKS would be read one by one.
     """
     found = await _plan(connection, wanted)
-    if sum(span.high - span.low for span in found.rest) > _DAY_MILLIS:
-        await _check_clicks(connection, wanted.clicks, found.rest)
+    number = sum([await _read_alone(connection, *each) for each in ((wanted, found), *found.each)])
+    if number > MOST_CLICKS:
+        raise TooManyClicksError(f"{number:,} clicks, and at most {MOST_CLICKS:,} can be read one by one")
     return found
 
 
-async def _check_clicks(connection: Connection, clicks: ClickFilter, spans: Sequence[Span]) -> None:
+async def _read_alone(connection: Connection, wanted: Wanted, plan: Plan) -> int:
+    """At most how many clicks a plan reads one by one. 0 for a day or less."""
+    clicks = wanted.clicks
     if clicks.has_conversions:  # their conversions are read, which are few
-        return
+        return 0
+    if sum(span.high - span.low for span in plan.rest) <= _DAY_MILLIS:
+        return 0
     alone = (
         *(ClickFilter(equals=(one,)) for one in clicks.equals),
         *(ClickFilter(further=(one,)) for one in clicks.further),
     )
     scope = next((scope for one in alone if (scope := one.tally)), ALL_CLICKS)
-    number = sum([await click_counts.count(connection, scope, span) for span in spans])
-    if number > MOST_CLICKS:
-        raise TooManyClicksError(f"{number:,} clicks, and at most {MOST_CLICKS:,} can be read one by one")
+    return sum([await click_counts.count(connection, scope, span) for span in plan.rest])
 
 
 async def _plan(connection: Connection, wanted: Wanted) -> Plan:
@@ -150,9 +158,7 @@ async def _plan(connection: Connection, wanted: Wanted) -> Plan:
     span = wanted.clicks.span
     by_sub_id = _by_sub_id(wanted)
     if by_sub_id is not None:
-        covered = await sub_ids.cover(connection, by_sub_id.affiliate_id, span, _hours(wanted))
-        is_cut = await sub_ids.is_cut(connection, *by_sub_id, covered.pieces)
-        return Plan(pieces=covered.pieces, is_cut=is_cut, rest=covered.gaps)
+        return await _plan_by_sub_id(connection, wanted, by_sub_id)
     rollup = rollups.covering(wanted.columns) if wanted.may_read_days else None
     if rollup is None or wanted.clicks.has_conversions is not None:
         return Plan(rest=[span])
@@ -161,20 +167,45 @@ async def _plan(connection: Connection, wanted: Wanted) -> Plan:
 
 
 class _BySubId(NamedTuple):
-    affiliate_id: int
+    affiliate_ids: Sequence[int]
     field: str
 
 
+async def _plan_by_sub_id(connection: Connection, wanted: Wanted, by: _BySubId) -> Plan:
+    """Pieces of one affiliate, or of each of the largest. The others' clicks are read together."""
+    span = wanted.clicks.span
+    if len(by.affiliate_ids) == 1:
+        id_ = by.affiliate_ids[0]
+        covered = await sub_ids.cover(connection, id_, span, _hours(wanted))
+        is_cut = await sub_ids.is_cut(connection, id_, by.field, covered.pieces)
+        return Plan(pieces=covered.pieces, is_cut=is_cut, rest=covered.gaps)
+    largest = await sub_ids.largest(connection, by.affiliate_ids, span, _MOST_APART)
+    each = []
+    for id_ in largest:
+        one = _of_affiliates(wanted, [id_])
+        each.append((one, await _plan_by_sub_id(connection, one, by._replace(affiliate_ids=[id_]))))
+    if others := [id_ for id_ in by.affiliate_ids if id_ not in largest]:
+        each.append((_of_affiliates(wanted, others), Plan(rest=[span])))
+    return Plan(each=each, is_cut=any(plan.is_cut for _, plan in each))
+
+
+def _of_affiliates(wanted: Wanted, ids: Sequence[int]) -> Wanted:
+    if len(ids) == 1:
+        clicks = wanted.clicks._replace(equals=(("affiliate_id", ids[0]),), further=())
+    else:
+        clicks = wanted.clicks._replace(equals=(), further=(Among("affiliate_id", tuple(ids)),))
+    return wanted._replace(clicks=clicks)
+
+
 def _by_sub_id(wanted: Wanted) -> _BySubId | None:
-    """The affiliate and the sub id of a report that pieces may answer."""
-    clicks = wanted.clicks
-    is_of_affiliate = [column for column, _ in clicks.equals] == ["affiliate_id"] and not clicks.further
-    if clicks.has_conversions is not None or not is_of_affiliate:
+    """The affiliates and the sub id of a report that pieces may answer."""
+    only = wanted.clicks.only
+    if wanted.clicks.has_conversions is not None or only is None or only.column != "affiliate_id":
         return None
     fields = wanted.columns - {"affiliate_id"}
     if len(fields) != 1 or not fields <= set(sub_ids.FIELDS):
         return None
-    return _BySubId(int(clicks.equals[0][1]), fields.pop())
+    return _BySubId(sorted({int(id_) for id_ in only.values}), fields.pop())
 
 
 def _hours(wanted: Wanted) -> Sequence[int]:
@@ -195,7 +226,8 @@ def parts(plan: Plan, wanted: Wanted, values: list[object]) -> list[str]:
     """SQL of the parts, which are to be added up. Appends their parameters."""
     if plan.dimension is not None:
         return _counted_parts(plan.dimension, wanted, values)
-    found = [_clicks_part(wanted, span, values) for span in plan.rest]
+    found = [part for one, its_plan in plan.each for part in parts(its_plan, one, values)]
+    found += [_clicks_part(wanted, span, values) for span in plan.rest]
     if plan.rollup is not None:
         found += [_rollup_part(plan.rollup, wanted, span, values) for span in plan.days]
     by_sub_id = _by_sub_id(wanted) if plan.pieces else None
@@ -245,10 +277,11 @@ def _rollup_part(rollup: Rollup, wanted: Wanted, span: Span, values: list[object
 
 
 def _pieces_part(by: _BySubId, wanted: Wanted, pieces: Sequence[Piece]) -> str:
-    texts = _TEXTS | {"affiliate": f"'{by.affiliate_id}'", by.field: "key"}
+    (affiliate_id,) = by.affiliate_ids
+    texts = _TEXTS | {"affiliate": f"'{affiliate_id}'", by.field: "key"}
     return (
         f"SELECT {_keys(wanted, texts)}second, gross, clicks, uniques"  # noqa: S608
-        f" FROM ({sub_ids.part(by.affiliate_id, [by.field], pieces)}) AS piece"
+        f" FROM ({sub_ids.part(affiliate_id, [by.field], pieces)}) AS piece"
     )
 
 

@@ -37,6 +37,13 @@ SELECT EXISTS (
 """
 
 
+_LARGEST = """
+SELECT affiliate_id FROM sub_id_piece
+WHERE affiliate_id = ANY ($1::bigint[]) AND slot >= $2 AND slot < $3
+GROUP BY affiliate_id ORDER BY sum(counted) DESC, affiliate_id LIMIT $4
+"""
+
+
 class Piece(NamedTuple):
     """An hour or a day (UTC) of an affiliate's clicks."""
 
@@ -102,6 +109,12 @@ async def true_pieces(
                 AND change.slot < sub_id_piece.slot + hours * {SLOTS_AN_HOUR}
         )"""  # noqa: S608
     return {Piece(*row) for row in await connection.fetch(statement, affiliate_id, list(hours))}
+
+
+async def largest(connection: Connection, affiliate_ids: Collection[int], span: Span, most: int) -> list[int]:
+    """Those of some affiliates that have pieces in a span, the ones with the most clicks, at most so many."""
+    slots = (span.low // SLOT_MILLIS, span.high // SLOT_MILLIS)
+    return [id_ for (id_,) in await connection.fetch(_LARGEST, list(affiliate_ids), *slots, most)]
 
 
 async def is_cut(connection: Connection, affiliate_id: int, field: str, pieces: Sequence[Piece]) -> bool:
