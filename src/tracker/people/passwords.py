@@ -15,6 +15,8 @@ from typing import Final, TypeVar
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerifyMismatchError
 
+from tracker.domain import normalise
+
 SHORTEST: Final = 12
 """Least characters of a password."""
 LONGEST: Final = 200
@@ -42,9 +44,10 @@ def fault(password: str, *names: str) -> str:
         return f"has more than {LONGEST} characters"
     if len(set(plain)) < _LEAST_DISTINCT:
         return f"needs at least {_LEAST_DISTINCT} different characters"
-    lower = plain.casefold()
-    parts = {part for name in names for part in (name.casefold(), *name.casefold().split("@"))}
-    if any(len(part) >= _SHORTEST_NAME and part in lower for part in parts):
+    key = normalise.name_key(plain)
+    known = [normalise.name_key(name) for name in names]
+    parts = {part for name in known for part in (name, *name.split("@"))}
+    if any(len(part) >= _SHORTEST_NAME and part in key for part in parts):
         return "must not contain your name or e-mail address"
     return ""
 
