@@ -362,7 +362,7 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
         "processes/up.py _Tracker._demo",
         "processes/up.py _missing",
         "reading/cursor.py _bound",
-        "store/conversions/apply_postback.py _too_late",
+        "store/conversions/reasons.py too_late",
         "store/paging.py reading",
     ),
     "a variable of the environment is the operator's, and has a reader of its own": (
