@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import random
+import signal
+import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +29,7 @@ from tracker.secret_key import OtherKeyError, load
 from tracker.settings import Settings
 from tracker.store.catalogue import edit
 from tracker.store.catalogue.edit import TakenError
-from tracker.store.people import sessions as stored_sessions
+from tracker.store.people import failures
 from tracker.store.people import users as stored
 from workers import housekeeping
 
@@ -319,6 +324,33 @@ async def test_addresses_of_one_ipv6_site_count_together(people: People) -> None
     await people.sign_in.with_password(EMAIL, PASSWORD, Visitor("2001:db8:0:1::1", ""))
 
 
+@pytest.mark.parametrize("seed", range(8))
+async def test_address_without_failures_is_never_refused(people: People, seed: int) -> None:
+    chance = random.Random(seed)
+    others = [f"198.51.100.{n}" for n in range(4)]
+    accounts = [EMAIL, "boss@net.example"]
+    guard = throttle.Throttle(people.pool)
+
+    async def fail() -> None:
+        with suppress(WaitError):
+            async with guard.attempt(chance.choice(others), chance.choice(accounts)) as attempt:
+                await asyncio.sleep(chance.random() / 1000)
+                await attempt.failed()
+
+    async def succeed() -> None:
+        async with (
+            guard.attempt(HOME.address, chance.choice(accounts)) as attempt,
+            people.pool.acquire() as one,
+        ):
+            await failures.forget(one, attempt.address, attempt.account)
+
+    acts = [fail] * 120 + [succeed] * 30
+    chance.shuffle(acts)
+    await asyncio.gather(*(act() for act in acts))
+    assert await people.pool.fetchval("SELECT max(failures) FROM failed_sign_in") >= MOST_OF_ACCOUNT
+    await succeed()
+
+
 # The last admin
 
 
@@ -405,20 +437,32 @@ async def test_invitation_ends_the_first_admins_link(database: Settings, people:
         await people.sign_in.with_link(secret, PASSWORD, HOME, email="other@net.example")
 
 
-async def test_failed_use_of_a_link_leaves_no_half_made_user(
-    database: Settings, people: People, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    secret = secret_of(await first_admin.link(database.postgres_dsn or "") or "")
-    with monkeypatch.context() as patch:
-        patch.setattr(stored_sessions, "make", cut_off)
-        with pytest.raises(ConnectionError):
-            await people.sign_in.with_link(secret, PASSWORD, HOME, email=EMAIL)
+_KILLED_AT_THE_SESSION = """
+import asyncio, os, signal, sys
+from tests.integration.people import HOME, PASSWORD, people_of
+from tracker.settings import Settings
+from tracker.store.people import sessions
+
+async def make(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+async def main(dsn, secret):
+    async with people_of(Settings(postgres_dsn=dsn)) as people:
+        sessions.make = make
+        await people.sign_in.with_link(secret, PASSWORD, HOME, email="jane@net.example")
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_killed_process_leaves_no_half_made_user(database: Settings, people: People) -> None:
+    dsn = database.postgres_dsn or ""
+    secret = secret_of(await first_admin.link(dsn) or "")
+    words = (sys.executable, "-c", _KILLED_AT_THE_SESSION, dsn, secret)
+    process = await asyncio.create_subprocess_exec(*words, cwd=Path(__file__).parents[2])
+    assert await process.wait() == -signal.SIGKILL
     assert await people.pool.fetchval("SELECT count(*) FROM user_account") == 0
     assert await people.sign_in.with_link(secret, PASSWORD, HOME, email=EMAIL)
-
-
-async def cut_off(*_: object, **__: object) -> int:
-    raise ConnectionError
 
 
 # Regular work, and the doctor
@@ -499,3 +543,30 @@ async def test_only_admins_see_as_a_partner(people: People, role: str, owners: d
     with pytest.raises(seeing.NotAdminError):
         await seeing.begin(people.pool, session, "affiliate", 514, HOME)
     assert seeing.rights(session).role == role
+
+
+# Secrets
+
+
+async def test_no_secret_is_kept_or_logged(people: People, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    invitation = await people.invited()
+    signed_in = [await people.sign_in.with_link(invitation, PASSWORD, HOME)]
+    session = await people.session(signed_in[0])
+    factor, again, codes = await people.with_factor(session)
+    half = await people.sign_in.with_password(EMAIL, PASSWORD, HOME)
+    signed_in += [again, half]
+    signed_in.append(await people.sign_in.with_code(await people.session(half), codes[0], HOME))
+    misplaced, wrong = "my misplaced password", "my wrong password"
+    with pytest.raises(WrongError) as refused:
+        await people.sign_in.with_password(misplaced, wrong, HOME)
+    reset = await people.reset(session.user_id)
+
+    tables = ("user_account", "user_session", "one_time_link", "recovery_code", "failed_sign_in", "audit")
+    rows = [str(row) for table in tables for row in await people.pool.fetch(f"SELECT t::text FROM {table} t")]
+    kept = "\n".join([*rows, *caplog.messages, repr(refused.value)]).casefold()
+    secrets = [PASSWORD, invitation, reset, factor, misplaced, wrong, *(one.secret for one in signed_in)]
+    secrets += [form for code in codes for form in (code, code.replace("-", ""))]
+    for secret in secrets:
+        assert secret.casefold() not in kept
+        assert secret.encode().hex() not in kept
