@@ -387,6 +387,8 @@ async def test_audit_trail_says_who_did_what_from_where(people: People) -> None:
     session = await people.joined()
     _, signed_in, codes = await people.with_factor(session)
     half = await people.session(await people.sign_in.with_password(EMAIL, PASSWORD, AWAY))
+    with pytest.raises(WrongError):
+        await people.sign_in.with_code(half, "000000", AWAY)
     await people.sign_in.with_code(half, codes[0], AWAY)
     trail = await people.audit()
     told = [(row["token_name"], row["user_id"], row["address"], row["path"], row["after"]) for row in trail]
@@ -397,6 +399,7 @@ async def test_audit_trail_says_who_did_what_from_where(people: People) -> None:
         (EMAIL, id_, HOME.address, f"{place}/sessions", agents[0]),
         (EMAIL, id_, HOME.address, place, {"second_factor": "on"}),
         (EMAIL, id_, HOME.address, f"{place}/sessions", agents[0]),
+        (EMAIL, id_, AWAY.address, place, {"second_factor": "wrong code"}),
         (EMAIL, id_, AWAY.address, place, {"recovery_code": "used"}),
         (EMAIL, id_, AWAY.address, f"{place}/sessions", agents[1]),
     ]

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from tracker.catalogue.errors import CatalogueError, Kind, conflict, invalid
-from tracker.catalogue.fields import Email, Fields, Id, NameOrNone
+from tracker.catalogue.fields import Fields, Id, NameOrNone
 from tracker.catalogue.resource import Editor, Version
 from tracker.catalogue.validation import check_storable, merged, validated
+from tracker.domain import normalise
 from tracker.domain.access import MOST_OWNERS, ROLES, OwnerKind
 from tracker.people import users
 from tracker.people.sessions import IDLE
@@ -31,20 +32,17 @@ def _in_order(ids: list[int]) -> list[int]:
     return sorted(set(ids))
 
 
-def _given(email: str) -> str:
-    if not email:
-        raise ValueError("is missing")
-    return email
-
-
 _Owners = Annotated[list[Id], Field(max_length=MOST_OWNERS), AfterValidator(_in_order)]
 
 
 class NewUserFields(Fields):
     """A user to invite."""
 
-    email: Annotated[Email, AfterValidator(_given)] = Field(
-        description="Signs in with it, in any case. Unique among users."
+    email: Annotated[str, AfterValidator(normalise.email)] = Field(
+        min_length=1,
+        max_length=500,
+        description="Signs in with it, in any case. Unique among users.",
+        examples=["jane@net.example"],
     )
     name: NameOrNone = ""
     role: Literal[tuple(ROLES)] = Field(  # type: ignore[valid-type]

@@ -97,6 +97,11 @@ class SignIn:
                     await failures.forget(connection, attempt.address, attempt.account)
                     return await self._begin(connection, user, visitor, is_whole=True)
             await attempt.failed()
+        async with self._pool.acquire() as connection:
+            # The password was right, so its owner should know.
+            author = Author(None, half.email, half.user_id, visitor.address)
+            wrong = {"second_factor": "wrong code"}
+            await edit.note(connection, author, users.USERS, place(half.user_id), {}, wrong)
         raise WrongError
 
     async def sign_out(self, session: Session) -> None:
