@@ -27,7 +27,7 @@ LEVELS = [  # Lowest first. A room imports itself and lower rooms: no room besid
     {"tracker.processes.engines", "tracker.processes.sockets", "tracker.edge"},
     {"tracker.parameters"},
     {"tracker.catalogue"},
-    {"tracker.ops"},
+    {"tracker.ops", "tracker.people"},
     {"tracker.reading"},
     {"tracker.importing", "tracker.api", "tracker.dashboard", "workers"},
     {"tracker.exporting"},
@@ -44,6 +44,10 @@ ONLY_IMPORTER = {
     "asyncpg": {"tracker.store"},
     "aiohttp": {"tracker.outbound_http"},
     "cryptography": {"tracker.secret_key"},
+    "argon2": {"tracker.people"},
+    "pyotp": {"tracker.people"},
+    "segno": {"tracker.people"},
+    "jinja2": {"tracker.dashboard"},
     "maxminddb": {"tracker.edge.enrich.geo", "tracker.ops.geo_lookup"},
     "geoip2": {"tracker.ops.geo_lookup"},  # its models cost 11 µs a look-up: not for the hot path
     "ua_parser": {"tracker.device"},
@@ -157,6 +161,11 @@ API = {
     "pydantic",
     "spectree",
     "offapi",
+    "tracker.dashboard",
+    "jinja2",
+    "argon2",
+    "pyotp",
+    "segno",
 }
 EDGE = {f"tracker.edge.{step}" for step in ("catalogue", "enrich", "read", "record", "redirect")}
 EDGE |= {"tracker.processes.edge", "tracker.device"}
@@ -169,7 +178,7 @@ READERS = {"ua_parser", "ua_parser_rs", "user_agents", "crawleruseragents"}
 FOREIGN = {
     "": API | EDGE | HTTP | {"tracker.commands", "workers"},
     "up": API | EDGE | HTTP | {"workers"},
-    "edge": API | OPERATOR | {"workers"},
+    "edge": API | OPERATOR | {"workers", "tracker.people"},
     "worker": API
     | HTTP
     | {
@@ -180,7 +189,7 @@ FOREIGN = {
         "geoip2",
     },
     "api": {"tracker.processes.edge", "workers", "tracker.processes.up"},
-    "metrics": API | EDGE | OPERATOR | {"workers"},
+    "metrics": API | EDGE | OPERATOR | {"workers", "tracker.people"},
     "offers": HTTP | OPERATOR | {"tracker.api", "spectree", "offapi", "workers"},
 }
 

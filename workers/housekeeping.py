@@ -6,12 +6,15 @@ import asyncio
 import logging
 import time
 
+from tracker.people.sessions import IDLE
+from tracker.people.throttle import WINDOW
 from tracker.settings import Settings
 from tracker.store import db
 from tracker.store.clicks import partitions
 from tracker.store.conversions import cap_marks
 from tracker.store.conversions import postbacks as postback_log
 from tracker.store.conversions.affiliate_postbacks import POSTBACKS
+from tracker.store.people import failures, one_time_links, sessions
 from tracker.store.reports import rollups
 from tracker.store.webhooks import events, sent
 from tracker.store.webhooks.sent import WEBHOOKS
@@ -41,7 +44,8 @@ async def once(settings: Settings) -> list[str]:
     """Create missing partitions, and move rows of click_default into them. Returns their names.
 
     It also rejects postbacks that waited too long for dead letters, deletes old postbacks and webhooks'
-    requests, and brings forward those that wait too long. It adds up finished days for reports.
+    requests, and brings forward those that wait too long. It forgets sessions and links of people that have
+    ended, and old failures to sign in. It adds up finished days for reports.
     """
     assert settings.postgres_dsn
     connection = await db.connect(settings.postgres_dsn)
@@ -53,6 +57,9 @@ async def once(settings: Settings) -> list[str]:
             await table.forget(connection)
             await table.bring_forward(connection)
         await events.forget(connection, sent.KEPT)
+        await sessions.drop_over(connection, IDLE)
+        await one_time_links.drop_over(connection)
+        await failures.drop_over(connection, WINDOW)
         await cap_marks.forget(connection)
         created = await partitions.create_ahead(connection)
         await rollups.build_missing(connection)

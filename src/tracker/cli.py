@@ -55,6 +55,7 @@ COMMANDS = {
     "orphans": "show hits that named an unknown offer or affiliate",
     "demo": "fill an empty catalogue with a small demo network",
     "token": "create, show, rotate and revoke API tokens",
+    "users": "invite people, change their roles, and reset their passwords",
 }
 """Each command and its purpose."""
 

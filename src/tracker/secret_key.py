@@ -86,7 +86,7 @@ def read(path: Path) -> SecretKey:
     except ValueError:
         raise CannotStartError(
             f"{path} is not a key file: put the right file there. Or remove it to get a new key, "
-            "and then rotate the secrets of all webhooks"
+            "rotate the secrets of all webhooks, and reset the second factors of users"
         ) from None
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from tracker.domain.access import ROLES
 from tracker.domain.money import read_currency
 from tracker.domain.rates import Rate, read_rate
 
@@ -25,6 +26,7 @@ MAX_PARTITIONS = 64
 """The highest number of stream partitions."""
 
 _PREFIX = "TRACKER_"
+_ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 _LONGEST_SHOWN = 100
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2
 
@@ -101,6 +103,13 @@ class Settings:
     """The network's IANA time zone: of new offers, and of times and date filters without a `tz`."""
     currency: str = "USD"
     """The network's currency (ISO 4217). New offers and goals get it. Existing ones keep theirs."""
+    dashboard_url: str | None = None
+    """Where people reach the pages, such as https://tracker.example. Links for people begin with it.
+
+    Default: http:// with `host` and `api_port`.
+    """
+    totp_roles: tuple[str, ...] = ()
+    """Roles whose users need a second factor, comma-separated: admin, finance and so on. Default: none."""
     api_rate: Rate = Rate(600, "minute")  # noqa: RUF009 — it is frozen
     """Requests to the API that a token may make, unless the token has its own rate."""
     pure: int = 0
@@ -142,12 +151,28 @@ class Settings:
         """The path of the key file."""
         return self.secret_key_file or self.data_dir / "keys" / "secret.key"
 
+    @property
+    def dashboard(self) -> str:
+        """The beginning of links to pages, without a slash at its end."""
+        return self.dashboard_url or local_url(self.host, self.api_port)
+
     def variables(self) -> Iterator[tuple[str, object]]:
         """Each TRACKER_ variable with its effective value, in the unit of the variable."""
         for name, (field, _) in _READERS.items():
             value = getattr(self, field)
             unit = next((unit for ending, unit in _UNITS.items() if name.endswith(ending)), None)
             yield name, round(value / unit) if unit and value is not None else value
+
+
+def reachable(host: str) -> str:
+    """An address for connections to a server that listens on this host."""
+    return _ANY_HOST.get(host, host)
+
+
+def local_url(host: str, port: int) -> str:
+    """The beginning of URLs of a server on this machine."""
+    host = reachable(host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def environment(names: Collection[str] | None = None, **changed: str) -> dict[str, str]:
@@ -187,7 +212,7 @@ def _switch(text: str) -> int:
     return int(text)
 
 
-def _url(*schemes: str) -> _Reader:
+def _url(*schemes: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         parts = urlsplit(text)
         if parts.scheme not in schemes:
@@ -205,6 +230,22 @@ def _check_port(host: str) -> None:
     except ValueError:
         # The text is not repeated: it is a part of the password if the password contains a slash.
         raise ValueError("its port is not a number from 0 to 65535") from None
+
+
+def _base(text: str) -> str:
+    """A scheme and a host. The paths of the pages are fixed."""
+    text = _url("https", "http")(text).rstrip("/")
+    parts = urlsplit(text)
+    if not parts.hostname or parts.username is not None or text != f"{parts.scheme}://{parts.netloc}":
+        raise ValueError("it is not only a scheme and a host, such as https://tracker.example")
+    return text
+
+
+def _roles(text: str) -> tuple[str, ...]:
+    roles = tuple(part.strip().lower() for part in text.split(",") if part.strip())
+    if unknown := next((role for role in roles if role not in ROLES), ""):
+        raise ValueError(f"{unknown[:_LONGEST_SHOWN]!r} is not a role. Roles: {', '.join(ROLES)}")
+    return roles
 
 
 def _on_loss(text: str) -> OnLoss:
@@ -282,6 +323,8 @@ _READERS: Mapping[str, tuple[str, _Reader]] = {
     "TRACKER_POSTBACK_NETWORKS": ("postback_networks", _networks),
     "TRACKER_TIME_ZONE": ("time_zone", _zone),
     "TRACKER_CURRENCY": ("currency", _currency),
+    "TRACKER_DASHBOARD_URL": ("dashboard_url", _base),
+    "TRACKER_TOTP_ROLES": ("totp_roles", _roles),
     "TRACKER_API_RATE": ("api_rate", _rate),
     "TRACKER_PURE": ("pure", _switch),
 }

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.environ import clean_environ
+from tests.integration.people import secret_of
 
 PATIENCE = 60.0
 """Seconds to wait for an event before the test fails."""
@@ -72,6 +73,12 @@ class Up:
     def link(self) -> str:
         """The path of the tracking link that it printed."""
         return re.search(rf"http://127\.0\.0\.1:{self.port}(/\S+)", self.output)[1]  # type: ignore[index]
+
+    @property
+    def admin_link(self) -> str:
+        """The secret of the first admin's link that it printed. "" if it printed none."""
+        printed = re.search(rf"First admin +http://127\.0\.0\.1:{self.api_port}(/\S+)", self.output)
+        return secret_of(printed[1]) if printed else ""
 
     @property
     def token(self) -> str:

@@ -15,6 +15,10 @@ from tests.chaos.load import Load
 from tests.conftest import Furnish
 from tests.e2e.running import PATIENCE, Up, up, wait_until
 from tests.environ import clean_environ
+from tests.integration.people import HOME, PASSWORD, people_of
+from tracker.people.sign_in import SignedIn
+from tracker.processes.engines.engine import postgres_dsn
+from tracker.settings import Settings
 
 _LINK = "/offer/3?affiliate_id=513"
 
@@ -34,6 +38,7 @@ def test_restored_tracker_has_each_answered_click_once(
     lost, backup, restored = tmp_path / "lost", tmp_path / "backup", tmp_path / "restored"
     # Batches of a second, so that clicks wait on the stream at any time.
     with up(furnish(lost), TRACKER_BATCH_AGE_MS="1000") as running:
+        used = asyncio.run(_sign_up(running))
         answered = asyncio.run(_back_up_under_load(running, backup))
     done = tracker(restored, "restore", str(backup))
     assert (done.returncode, done.stdout.splitlines()[-1]) == (
@@ -48,6 +53,24 @@ def test_restored_tracker_has_each_answered_click_once(
         assert {sub: link for sub, link in stored if sub in answered} == answered
         books = tracker(restored, "ledger")
         assert books.returncode == 0, books.stdout
+        assert running.admin_link == ""
+        asyncio.run(_sign_in_again(running, used))
+
+
+async def _sign_up(running: Up) -> SignedIn:
+    """The first admin's session, and a link of somebody invited."""
+    async with people_of(Settings(postgres_dsn=postgres_dsn(running.data_dir))) as people:
+        joined = await people.sign_in.with_link(running.admin_link, PASSWORD, HOME, email="jane@net.example")
+        await people.invited("tom@net.example")
+        return joined
+
+
+async def _sign_in_again(running: Up, used: SignedIn) -> None:
+    """A copy has the users and their passwords. Sessions and links work in the original only."""
+    async with people_of(Settings(postgres_dsn=postgres_dsn(running.data_dir))) as people:
+        assert await people.is_over(used)
+        assert await people.pool.fetchval("SELECT count(*) FROM one_time_link") == 0
+        await people.sign_in.with_password("jane@net.example", PASSWORD, HOME)
 
 
 async def _back_up_under_load(running: Up, backup: Path) -> dict[str, str]:

@@ -29,6 +29,8 @@ from tests.e2e.running import (
     up,
     wait_until,
 )
+from tests.integration.people import HOME, PASSWORD, people_of
+from tracker.people.sign_in import LinkIsOverError
 from tracker.processes.engines.engine import postgres_dsn
 from tracker.settings import Settings
 
@@ -155,11 +157,34 @@ def test_tracker_without_demo_is_empty_and_gets_none_beside_own_rows(
         assert response.status == 404
         assert "trk_" not in first.output
         in_database(first, "INSERT INTO advertiser (name) VALUES ('mine')")
+        over = first.admin_link
     with up(tmp_path / "var", "--demo") as second:
         assert "trk_" not in second.output
         assert "tracker: no demo data is loaded: the database is not empty" in second.output
         assert second.get("/offer/3?affiliate_id=513")[0].status == 404
         assert in_database(second, "SELECT name FROM advertiser") == [("mine",)]
+        dsn = postgres_dsn(second.data_dir)
+        with pytest.raises(LinkIsOverError):  # of an earlier start
+            sign_up(dsn, over)
+        sign_up(dsn, second.admin_link)
+
+
+def sign_up(dsn: str, secret: str) -> None:
+    """Become the first admin by a link."""
+
+    async def run() -> None:
+        async with people_of(Settings(postgres_dsn=dsn)) as people:
+            await people.sign_in.with_link(secret, PASSWORD, HOME, email="jane@net.example")
+
+    asyncio.run(run())
+
+
+async def execute(dsn: str, statement: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
 
 
 def test_database_by_dsn_gets_the_demo_only_on_request(database: Settings, tmp_path: Path) -> None:
@@ -167,7 +192,11 @@ def test_database_by_dsn_gets_the_demo_only_on_request(database: Settings, tmp_p
     with up(tmp_path / "var", **variables) as tracker:
         assert "trk_" not in tracker.output
         assert tracker.get("/offer/3?affiliate_id=513")[0].status == 404
+        sign_up(database.postgres_dsn or "", tracker.admin_link)
+    asyncio.run(execute(database.postgres_dsn or "", "DELETE FROM user_account"))
     with up(tmp_path / "var", "--demo", **variables) as tracker:
+        assert tracker.admin_link == ""  # a user has existed
+        assert "tracker users invite" in tracker.output
         assert tracker.get(tracker.link)[0].status == 302
         assert tracker.get(CLICKS, tracker.api_port, Authorization=f"Bearer {tracker.token}")[0].status == 200
 

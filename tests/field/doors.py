@@ -22,8 +22,8 @@ from tracker.api.conversions.status_upload import UPLOADS
 from workers import click_writer
 
 USERS = "/backend/open-api/v1/users"
-ID, AMOUNT, CURRENCY, STATUS, NAME, COUNTRY, TIME, DEVICE = KINDS = (
-    *("id", "amount", "currency", "status", "name", "country", "time", "device id"),
+ID, AMOUNT, CURRENCY, STATUS, NAME, COUNTRY, TIME, DEVICE, EMAIL = KINDS = (
+    *("id", "amount", "currency", "status", "name", "country", "time", "device id", "e-mail address"),
 )
 AT = "2026-01-02 03:04:05"
 MILLIS = 1_767_323_045_000
@@ -37,6 +37,7 @@ SPELLINGS: Mapping[str, list[tuple[str, str]]] = {
     NAME: [("Cafe\u0301", "Caf\u00e9")],
     COUNTRY: [("uk", "GB"), ("Germany", "DE"), ("NLD", "NL")],
     TIME: [(AT, AT)],
+    EMAIL: [("Ju\u0308rgen@Net.example", "J\u00fcrgen@Net.example")],
     DEVICE: [(UUID.upper(), UUID), (UUID.replace("-", ""), UUID)],
 }
 """Values sent and the values stored. X1 stands for the id of a door."""
@@ -432,6 +433,13 @@ def _approved(_text: str) -> dict[str, str]:
     return {"status": "approved"}
 
 
+async def _invited(world: World, text: str) -> str:
+    assert (await world.tool.command("users", "invite", text, "--role", "analyst")).code == 0
+    email = await world.one("SELECT email FROM user_account")
+    assert (await world.tool.command("users", "remove", text)).code == 0
+    return email
+
+
 DOORS: Mapping[str, Mapping[str, Pair]] = {
     "link": {ID: Pair(_link_id), DEVICE: Pair(_link_device)},
     "postback, GET": _conversion_pairs(_calls()),
@@ -465,6 +473,7 @@ DOORS: Mapping[str, Mapping[str, Pair]] = {
         CURRENCY: Pair(_managed("PATCH", _GOAL, "currency")),
         STATUS: Pair(_managed("POST", f"{USERS}/status-words", "word", status="hold"), A_WORD),
         NAME: Pair(_managed("POST", f"{USERS}/affiliates", "name")),
+        EMAIL: Pair(_managed("POST", f"{USERS}/users", "email", role="analyst")),
         COUNTRY: Pair(_managed("POST", _TERMS, "country_code", payout="1")),
         TIME: Pair(_managed("PATCH", f"{USERS}/offers/4", "starts_at"), [(LATER, LATER_UTC)]),
     },
@@ -474,6 +483,7 @@ DOORS: Mapping[str, Mapping[str, Pair]] = {
         CURRENCY: Pair(_typed("goals", ["3", "31"], "currency")),
         STATUS: Pair(_typed("status-words", ["status=hold"], "word", remove=True), A_WORD),
         NAME: Pair(_typed("affiliates", [], "name")),
+        EMAIL: Pair(_typed("affiliates", ["name=x"], "email")),
         COUNTRY: Pair(_typed("goal-terms", ["31", "payout=1"], "country_code", remove=True)),
         TIME: Pair(_typed("offers", ["4"], "starts_at"), [(LATER, LATER_UTC)]),
     },
@@ -491,6 +501,9 @@ DOORS: Mapping[str, Mapping[str, Pair]] = {
             A_WORD,
         ),
         NAME: Pair(_filed(lambda text: {"affiliates": {"id": 591, "name": text}}, "name", "affiliate")),
+        EMAIL: Pair(
+            _filed(lambda text: {"affiliates": {"id": 591, "name": "x", "email": text}}, "email", "affiliate")
+        ),
         COUNTRY: Pair(
             _filed(
                 lambda text: {"goal_terms": {"goal_id": 31, "id": 700, "country_code": text, "payout": "2"}},
@@ -521,5 +534,5 @@ DOORS: Mapping[str, Mapping[str, Pair]] = {
     },
     "explain": _explain_pairs(by_command=False),
     "explain command": _explain_pairs(by_command=True),
-    "other commands": {ID: Pair(_link_command), TIME: Pair(_since)},
+    "other commands": {ID: Pair(_link_command), TIME: Pair(_since), EMAIL: Pair(_invited)},
 }

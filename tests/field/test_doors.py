@@ -18,6 +18,7 @@ from tests.field.doors import (
     CURRENCY,
     DEVICE,
     DOORS,
+    EMAIL,
     ID,
     KINDS,
     NAME,
@@ -91,6 +92,10 @@ WITHOUT: Mapping[tuple[str, str], str] = {
         for kind in (AMOUNT, CURRENCY, STATUS, NAME, COUNTRY)
     },
     **{
+        (door, EMAIL): "no person's address passes here"
+        for door in DOORS.keys() - {"management", "catalogue commands", "import catalogue", "other commands"}
+    },
+    **{
         ("other commands", kind): "no other command takes one"
         for kind in (AMOUNT, CURRENCY, STATUS, NAME, COUNTRY, DEVICE)
     },
@@ -155,6 +160,15 @@ ROUTES: Mapping[str, str] = {
     f"{ROOT}/sent-webhooks": _LISTS,
     f"{ROOT}/sent-webhooks/{{id}}": _LISTS,
     f"{ROOT}/sent-webhooks/{{id}}/refire": _LISTS,
+    **dict.fromkeys((f"{ROOT}/users", f"{ROOT}/users/{{id}}"), "management"),
+    **dict.fromkeys(
+        (
+            f"{ROOT}/users/{{id}}/reset",
+            f"{ROOT}/users/{{id}}/sessions",
+            f"{ROOT}/users/{{id}}/sessions/{{session_id}}",
+        ),
+        "management",
+    ),
     f"{ROOT}/tokens": "management",
     f"{ROOT}/tokens/{{id}}": "management",
     f"{ROOT}/tokens/{{id}}/rotate": "management",
@@ -167,7 +181,7 @@ ROUTES: Mapping[str, str] = {
 WORDS: Mapping[str, str] = {
     **dict.fromkeys(CATALOGUE, "catalogue commands"),
     **dict.fromkeys(
-        ("link", "token", "postbacks", "ledger", "resume-sending", "rebuild-stats"), "other commands"
+        ("link", "token", "users", "postbacks", "ledger", "resume-sending", "rebuild-stats"), "other commands"
     ),
     "conversions": "lists",
     "statements": "lists",
@@ -332,6 +346,7 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
         "commands/status_upload.py _content",
         "commands/tables.py print_table",
         "commands/token.py add_arguments.command",
+        "commands/users.py add_arguments.command",
         "importing/files.py unpacked",
         "metrics_socket.py _answer",
         "ops/backup/programs.py _complaint",
@@ -347,7 +362,7 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
         "processes/up.py _Tracker._demo",
         "processes/up.py _missing",
         "reading/cursor.py _bound",
-        "store/conversions/apply_postback.py _too_late",
+        "store/conversions/reasons.py too_late",
         "store/paging.py reading",
     ),
     "a variable of the environment is the operator's, and has a reader of its own": (
@@ -355,6 +370,8 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
         "settings.py Settings.from_env",
         "settings.py _networks",
         "settings.py _paths",
+        "settings.py _base",
+        "settings.py _roles",
     ),
     "a number of ours, or of a table": (
         "catalogue/goals.py Goal._with_price",
@@ -367,6 +384,7 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
         "store/conversions/goal_prices.py",
         "store/reports/closes.py changed_since_close",
     ),
+    "a code that we made, as people type it": ("people/second_factor.py digest",),
     "the name of a file says its kind": (
         "importing/entries.py Kinds.named_by",
         "importing/entries.py read",

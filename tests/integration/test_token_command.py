@@ -21,21 +21,28 @@ class Shell:
     """Runs the command on a test's database and returns its output."""
 
     def __init__(
-        self, settings: Settings, patch: pytest.MonkeyPatch, captured: pytest.CaptureFixture[str]
+        self,
+        settings: Settings,
+        patch: pytest.MonkeyPatch,
+        captured: pytest.CaptureFixture[str],
+        command: str = "token",
     ) -> None:
         assert settings.postgres_dsn
         patch.setenv("TRACKER_POSTGRES_DSN", settings.postgres_dsn)
         patch.setenv("TRACKER_REDIS_URL", settings.redis_url or "")
         patch.setenv("TRACKER_DATA_DIR", str(settings.data_dir))
         self._captured = captured
+        self._command = command
+        self.stderr = ""
 
     async def __call__(self, *words: str, code: int = 0) -> str:
         try:
-            returned = await asyncio.to_thread(cli.main, ["token", *words])
+            returned = await asyncio.to_thread(cli.main, [self._command, *words])
         except SystemExit as exit_:
             returned = int(str(exit_.code))
         out, err = self._captured.readouterr()
         assert returned == code, err
+        self.stderr = err
         return out.strip() if code == 0 else err.strip()
 
     async def json(self, *words: str) -> Any:

@@ -39,6 +39,13 @@ from tracker.settings import Settings, SettingsError, packaged_geoip
         ("TRACKER_PURE", "01", "'01' is neither 0 nor 1"),
         ("TRACKER_PURE", "yes", "'yes' is neither 0 nor 1"),
         ("TRACKER_API_RATE", "many", "'many' is not a rate such as 600/minute"),
+        ("TRACKER_DASHBOARD_URL", "tracker.example", "does not start with https:// or http://"),
+        ("TRACKER_DASHBOARD_URL", "https://", "not only a scheme and a host"),
+        ("TRACKER_DASHBOARD_URL", "https://tracker.example/dashboard", "not only a scheme and a host"),
+        ("TRACKER_DASHBOARD_URL", "https://tracker.example?x", "not only a scheme and a host"),
+        ("TRACKER_DASHBOARD_URL", "https://u:secret@tracker.example", "not only a scheme and a host"),
+        ("TRACKER_DASHBOARD_URL", "https://tracker.example:x", "its port is not a number"),
+        ("TRACKER_TOTP_ROLES", "admin,boss", "'boss' is not a role. Roles: admin, manager,"),
         ("TRACKER_COLOUR", "red", "unknown setting"),
     ],
 )
@@ -76,6 +83,7 @@ def test_metrics_port_that_is_taken_is_named(environ: dict[str, str], taken: str
         ("TRACKER_APPEND_TIMEOUT_MS", 275),
         ("TRACKER_BATCH_AGE_MS", 0),
         ("TRACKER_COOKIE_NAME", "__Host-tv"),
+        ("TRACKER_DASHBOARD_URL", "https://tracker.example:8443"),
         ("TRACKER_COOKIE_DAYS", 400),
         ("TRACKER_API_PORT", 9001),
         ("TRACKER_METRICS_PORT", 9100),
@@ -85,6 +93,23 @@ def test_metrics_port_that_is_taken_is_named(environ: dict[str, str], taken: str
 )
 def test_variable_reads_back_as_it_was_set(name: str, value: object) -> None:
     assert dict(Settings.from_env({name: str(value)}).variables())[name] == value
+
+
+@pytest.mark.parametrize(
+    ("environ", "begins"),
+    [
+        ({}, "http://127.0.0.1:8001"),
+        ({"TRACKER_HOST": "0.0.0.0", "TRACKER_API_PORT": "9001"}, "http://127.0.0.1:9001"),
+        ({"TRACKER_HOST": "::"}, "http://[::1]:8001"),
+        ({"TRACKER_DASHBOARD_URL": "https://tracker.example/"}, "https://tracker.example"),
+    ],
+)
+def test_links_for_people_begin_where_the_pages_are(environ: dict[str, str], begins: str) -> None:
+    assert Settings.from_env(environ).dashboard == begins
+
+
+def test_roles_with_a_second_factor_are_a_list() -> None:
+    assert Settings.from_env({"TRACKER_TOTP_ROLES": " Admin, finance ,"}).totp_roles == ("admin", "finance")
 
 
 def test_variables_show_the_units_that_an_operator_sets() -> None:

@@ -24,6 +24,7 @@ from tracker.api import (
     statements,
     tokens,
     tracking_links,
+    users,
     webhooks,
 )
 from tracker.api.clicks import create as create_clicks
@@ -88,6 +89,7 @@ _RESOURCES = (
     catalogue_changes,
     tracking_links,
     tokens,
+    users,
     webhooks,
     partner_access,
     own_postbacks,

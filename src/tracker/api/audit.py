@@ -36,6 +36,7 @@ class AuditQuery(PageQuery):
     path: Text = Field(None, description="Changes of the object with this path, as in offers/3/urls/132.")
     resource: Text = Field(None, description="Changes of this kind of object, as in offer_url.")
     token_id: Id = Field(None, description="Changes made with this token.")
+    user_id: Id = Field(None, description="Changes made by this user.")
     action: choice("create", "update", "delete") = Field(None, description="Changes with this action.")  # type: ignore[valid-type]
 
 
@@ -44,8 +45,10 @@ class Change(BaseModel):
 
     id: int
     at: str = Field(description="UTC.", examples=["2026-11-25T16:00:00.123456+00:00"])
-    token_id: int | None = Field(description="null for the command line.")
-    token_name: str = Field(description="The name of the token at that time.")
+    token_id: int | None = Field(description="null for users and the command line.")
+    token_name: str = Field(description="The name of the token at that time, or the user's e-mail address.")
+    user_id: int | None = Field(description="null for tokens and the command line.")
+    address: str = Field(description="The IP address of the request. Empty for the command line.")
     action: Literal["create", "update", "delete"]
     resource: str = Field(examples=["offer_url"])
     path: str = Field(examples=["offers/3/urls/132"])

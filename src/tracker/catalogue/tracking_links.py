@@ -8,12 +8,10 @@ from urllib.parse import urlencode
 
 from tracker.domain.test_links import sign
 from tracker.errors import UserError
-from tracker.settings import Settings
+from tracker.settings import Settings, reachable
 from tracker.store import db
 from tracker.store.catalogue import link_hosts
 from tracker.store.catalogue.read import visitor_secret
-
-_ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
 class LinkError(UserError):
@@ -91,5 +89,5 @@ def _check(named: link_hosts.Named, offer_id: int, affiliate_id: int, offer_url_
 
 
 def _own_base(settings: Settings) -> str:
-    host = _ANY_HOST.get(settings.host, settings.host)
+    host = reachable(settings.host)
     return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"

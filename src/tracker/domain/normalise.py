@@ -41,7 +41,8 @@ _BYTES = re.compile(rb"(?:%[89A-F][0-9A-F])+")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _HASH = re.compile(r"[0-9a-f]{32}")
 _UUID_WITHOUT_HYPHENS = re.compile(r"[0-9a-fA-F]{32}")
-_EMAIL = re.compile(r"[^@\s\x00-\x1f\x7f-\x9f]+@[^@\s\x00-\x1f\x7f-\x9f]+\.[^@\s.\x00-\x1f\x7f-\x9f]+")
+_NOT_IN_EMAIL = r"@\s\x00-\x1f\x7f-\x9f\ud800-\udfff"  # no controls, and no lone surrogates
+_EMAIL = re.compile(rf"[^{_NOT_IN_EMAIL}]+@[^{_NOT_IN_EMAIL}]+\.[^{_NOT_IN_EMAIL}.]+")
 _LONGEST_EMAIL = 254  # RFC 5321, section 4.5.3.1.3: a path of 256 octets has two brackets
 _SEEN = "LNPS"  # letters, numbers, punctuation, symbols: the Unicode categories with a glyph
 _BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0\U0001d159")  # in these categories, but blank
@@ -154,12 +155,12 @@ def texts(text: str) -> list[str]:
 
 
 def email(text: str) -> str:
-    """An e-mail address, trimmed. Only its form is checked, loosely: one @ between a name and a host.
+    """An e-mail address, trimmed and in NFC. Only its form is checked, loosely: one @ between name and host.
 
     Raises:
         ValueError: it does not have that form.
     """
-    text = trim(text)
+    text = composed(text)
     if len(text) > _LONGEST_EMAIL or not _EMAIL.fullmatch(text):
         raise ValueError("is not an e-mail address such as jane@partner.example")
     return text

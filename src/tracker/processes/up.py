@@ -17,12 +17,13 @@ from typing import NamedTuple, TextIO
 from tracker import secret_key
 from tracker.compiled import FORM
 from tracker.errors import CannotStartError
+from tracker.people import first_admin
 from tracker.processes.children import Account, Child, Claim, first_error, spawn
 from tracker.processes.engines import accounts, engine
 from tracker.processes.engines import postgres as engines_postgres
 from tracker.processes.engines import valkey as engines_valkey
 from tracker.processes.sockets import listen
-from tracker.settings import Settings, environment
+from tracker.settings import Settings, environment, local_url, reachable
 from tracker.store import db
 from tracker.store.catalogue.demo import has_demo, load_demo
 from tracker.store.migrate import migrate
@@ -44,7 +45,6 @@ _ANSWER_SECONDS = 2.0
 _DEMO_LINK = "/offer/3?affiliate_id=513&aff_sub=demo"
 _CODE = ("json", "uvicorn", "tracker", "workers")  # of Python, its packages and the tracker
 _SERVICES_DIRECTORIES = ("spool", "edges", "catalogue", "metrics", "keys")
-_ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
 async def up(settings: Settings, *, edges: int, demo: bool | None) -> None:
@@ -198,12 +198,13 @@ class _Tracker:
         try:
             await migrate(dsn)
             shown = await self._demo(dsn, demo)
+            admin = await first_admin.link(dsn)
         except Exception as error:  # all errors that the database may raise
             raise CannotStartError(f"the database cannot be prepared: {error}") from error
         if FORM.is_stale:
             _say(f"tracker: {FORM.text} (make build compiles it again)", sys.stderr)
         # Before anything is ready: a caller that waits for readiness finds the links printed.
-        _say(_banner(self._given, shown))
+        _say(_banner(self._given, shown, admin))
 
     async def _demo(self, dsn: str, demo: bool | None) -> _Demo:
         """Load the demo data if wanted, unless the database holds other data."""
@@ -315,7 +316,7 @@ async def _until_ready(name: str, host: str, port: int) -> None:
     try:
         async with asyncio.timeout(READY_SECONDS):
             while missing:
-                missing = await _missing(_reachable(host), port) or ""
+                missing = await _missing(reachable(host), port) or ""
                 await asyncio.sleep(_POLL_SECONDS)
     except TimeoutError:
         raise CannotStartError(f"the {name} is not ready after {READY_SECONDS:.0f} s: {missing}") from None
@@ -349,8 +350,8 @@ class _Demo(NamedTuple):
     header: str | None  # with its token, quoted for a shell. None: no token works
 
 
-def _banner(settings: Settings, demo: _Demo) -> str:
-    links, api = _url(settings.host, settings.port), _url(settings.host, settings.api_port)
+def _banner(settings: Settings, demo: _Demo, admin: str | None) -> str:
+    links, api = local_url(settings.host, settings.port), local_url(settings.host, settings.api_port)
     clicks = f"{api}/backend/open-api/v1/users/clicks"
     lines = [f"Tracker, with its data in {settings.data_dir.resolve()}", ""]
     if demo.has_link:
@@ -361,17 +362,12 @@ def _banner(settings: Settings, demo: _Demo) -> str:
         lines += [f"  Read API       curl -H {demo.header} '{clicks}'"]
     else:
         lines += [f"  Read API       {clicks} (a token for it: tracker token create --scope clicks:read)"]
-    metrics = _url(settings.metrics_host, settings.metrics_port)
+    if admin:
+        lines += [f"  First admin    {settings.dashboard}{admin} (works once, within an hour)"]
+    else:
+        lines += [f"  Users          {settings.dashboard}/dashboard (more: tracker users invite)"]
+    metrics = local_url(settings.metrics_host, settings.metrics_port)
     return "\n".join([*lines, f"  API docs       {api}/docs", f"  Metrics        {metrics}/metrics", ""])
-
-
-def _url(host: str, port: int) -> str:
-    host = _reachable(host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _reachable(host: str) -> str:
-    return _ANY_HOST.get(host, host)
 
 
 def _fate(code: int) -> str:

@@ -104,7 +104,8 @@ class Call(Generic[SomeQuery]):
     @property
     def author(self) -> Author:
         """The author of what this request changes."""
-        return Author(self.token.id, self.token.name)
+        address = self.state.limits.address_of(self.request)
+        return Author(self.token.id, self.token.name, None, address)
 
     async def object(self) -> dict[str, Any]:
         """The JSON object in the body.

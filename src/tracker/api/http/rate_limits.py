@@ -65,11 +65,16 @@ class Limits:
         self._closed_until: OrderedDict[str, float] = OrderedDict()  # by client
         self._right: OrderedDict[bytes, Limit] = OrderedDict()  # by the digest of a token
 
-    def client_of(self, request: Request) -> str:
-        """The network that the wrong tokens of a request count for."""
+    def address_of(self, request: Request) -> str:
+        """The IP address that sent a request, behind trusted proxies, too. "" if it is unknown."""
         peer = plain_address(request.client.host) if request.client else ""
         if self._proxies.trusts[peer]:
             peer = self._proxies.origin(peer, headers_of(request.scope["headers"]))[0]
+        return peer
+
+    def client_of(self, request: Request) -> str:
+        """The network that the wrong tokens of a request count for."""
+        peer = self.address_of(request)
         return network_of(peer) if peer else "unknown"
 
     def known(self, digest: bytes) -> Limit | None:

@@ -18,6 +18,7 @@ from tracker.settings import Settings
 from tracker.store import backup, db
 from tracker.store.conversions import sending
 from tracker.store.migrate import migrate
+from tracker.store.people import one_time_links, sessions
 
 _LOCKS = {"lock", "children"}  # files that a refused tracker leaves in a data directory
 
@@ -99,6 +100,9 @@ async def _load(dsn: str, dump: Path, manifest: Manifest) -> None:
             raise BackupError(f"{dump} contains {found} clicks, but its manifest says {manifest.stored}")
         await migrate(dsn)  # the backup may be of a version without the mark for copies
         await sending.hold(connection, datetime.fromisoformat(manifest.made_at))
+        # What works in the original does not work in its copy, which others may look after.
+        await sessions.drop_all(connection)
+        await one_time_links.drop_all(connection)
         await backup.analyze(connection)
     finally:
         await connection.close()

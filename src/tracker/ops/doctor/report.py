@@ -19,6 +19,7 @@ from tracker.ops.doctor import (
     postbacks,
     settings,
     tokens,
+    users,
     webhooks,
 )
 from tracker.ops.doctor.finding import Finding
@@ -35,6 +36,7 @@ _OF_SERVERS: Mapping[str, _ServerCheck] = {
     "clock": clock.check,
     "catalogue": catalogue.check,
     "tokens": tokens.check,
+    "users": users.check,
     "ledger": ledger.check,
     "formats": formats.check,
     "postbacks": postbacks.check,

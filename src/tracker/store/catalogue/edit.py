@@ -100,10 +100,12 @@ class Table(NamedTuple):
 
 
 class Author(NamedTuple):
-    """The author of a change: a token, or the command line without one."""
+    """The author of a change: a token, a user, or the command line."""
 
     token_id: int | None
-    token_name: str
+    token_name: str  # or the user's e-mail address
+    user_id: int | None = None
+    address: str = ""  # the IP address of the request, "" for the command line
 
 
 class Change(NamedTuple):
@@ -116,13 +118,13 @@ class Change(NamedTuple):
 
 AUDIT = Table(
     "audit",
-    ("at", "token_id", "token_name", "action", "resource", "path", "before", "after"),
+    ("at", "token_id", "token_name", "user_id", "address", "action", "resource", "path", "before", "after"),
     is_log=True,
 )
 _WRITE_AUDIT = """
-INSERT INTO audit (token_id, token_name, resource, action, path, before, after)
-SELECT $1, $2, $3, action, path, before::json, after::json
-FROM unnest($4::text[], $5::text[], $6::text[], $7::text[])
+INSERT INTO audit (token_id, token_name, user_id, address, resource, action, path, before, after)
+SELECT $1, $2, $3, $4, $5, action, path, before::json, after::json
+FROM unnest($6::text[], $7::text[], $8::text[], $9::text[])
     WITH ORDINALITY AS change (action, path, before, after, place) ORDER BY place
 """
 

@@ -1,0 +1,70 @@
+"""Users: whether an admin can sign in, and second factors."""
+
+from __future__ import annotations
+
+from tracker import secret_key
+from tracker.errors import CannotStartError
+from tracker.ops.doctor.finding import Finding, cannot_read
+from tracker.ops.doctor.servers import StreamResult, time_limit
+from tracker.secret_key import OtherKeyError
+from tracker.settings import Settings
+from tracker.store import db
+from tracker.store.people import users
+from tracker.store.people.users import Guarded
+
+_MOST_NAMED = 5
+
+
+async def check(settings: Settings, _: StreamResult) -> list[Finding]:
+    """Whether an admin can sign in, admins have a second factor, and the key file opens second factors."""
+    assert settings.postgres_dsn
+    try:
+        async with time_limit():
+            connection = await db.connect(settings.postgres_dsn)
+            try:
+                has_had_user = await users.has_had_user(connection)
+                guarded = await users.guarded(connection)
+            finally:
+                await connection.close()
+    except (*db.UNREACHABLE, db.REFUSED) as error:
+        return [cannot_read("users", error)]
+    if not has_had_user:
+        text = "nobody can sign in yet: tracker up prints the first admin's link, or tracker users invite"
+        return [Finding("users", "ok", text)]
+    return [_of_admins(guarded), *_of_factors(settings, guarded)]
+
+
+def _of_admins(guarded: list[Guarded]) -> Finding:
+    admins = [user for user in guarded if user.role == "admin"]
+    if not admins:
+        advice = "run tracker users reset EMAIL for an admin, or tracker users invite EMAIL --role admin"
+        return Finding("users", "warn", "no admin can sign in", advice)
+    if bare := [user.email for user in admins if user.totp_secret is None]:
+        more = f" and {len(bare) - _MOST_NAMED} more" if len(bare) > _MOST_NAMED else ""
+        text = f"admins without a second factor: {', '.join(bare[:_MOST_NAMED])}{more}"
+        advice = "ask them to switch it on, or set TRACKER_TOTP_ROLES=admin"
+        return Finding("users", "warn", text, advice)
+    return Finding("users", "ok", f"admins who can sign in, all with a second factor: {len(admins)}")
+
+
+def _of_factors(settings: Settings, guarded: list[Guarded]) -> list[Finding]:
+    sealed = [(user.email, user.totp_secret) for user in guarded if user.totp_secret is not None]
+    if not sealed:
+        return []
+    path = settings.key_file
+    try:
+        key = secret_key.read(path)
+    except FileNotFoundError:
+        advice = "put the file back. If it is lost: tracker users reset EMAIL --second-factor for each user"
+        return [Finding("users", "fail", f"the key file {path} of the second factors is missing", advice)]
+    except CannotStartError as error:
+        return [Finding("users", "fail", str(error))]
+    findings = []
+    for email, secret in sealed:
+        try:
+            key.open(secret)
+        except OtherKeyError:
+            text = f"the second factor of {email} was encrypted with another key than that in {path}"
+            advice = f"put the right key file there, or run tracker users reset {email} --second-factor"
+            findings.append(Finding("users", "fail", text, advice))
+    return findings

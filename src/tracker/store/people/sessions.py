@@ -1,0 +1,122 @@
+"""Sessions of people who signed in. The database has only the digests of their secrets."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from tracker.store.db import Connection, Pool
+
+_MAKE = """
+INSERT INTO user_session (secret_hash, user_id, rights, is_whole, ends_at, address, user_agent)
+VALUES ($1, $2, $3, $4, now() + $5, $6, $7) RETURNING id
+"""
+# A session of other rights than its user has now is over, and so is one of a disabled user.
+_FIND = """
+SELECT session.id, session.rights, session.is_whole, session.seen_as, session.seen_as_id,
+       account.id AS user_id, account.email, account.name, account.role,
+       account.affiliate_ids, account.advertiser_ids, account.hides_money,
+       account.totp_since IS NOT NULL AS has_totp,
+       session.seen_at < now() - interval '1 minute' AS is_sight_unrecorded
+FROM user_session AS session JOIN user_account AS account ON account.id = user_id
+WHERE secret_hash = $1 AND NOT is_disabled AND account.rights = session.rights
+    AND ends_at > now() AND seen_at > now() - $2::interval
+"""
+_SEE = """
+UPDATE user_session SET seen_at = now() WHERE id = $1 AND seen_at < now() - interval '1 minute'
+"""
+_LIST = """
+SELECT session.id, made_at, seen_at, least(ends_at, seen_at + $2::interval) AS ends_at, address, user_agent,
+       seen_as, seen_as_id
+FROM user_session AS session JOIN user_account AS account ON account.id = user_id
+WHERE user_id = $1 AND is_whole AND account.rights = session.rights AND NOT is_disabled
+    AND ends_at > now() AND seen_at > now() - $2::interval
+ORDER BY seen_at DESC, session.id
+"""
+_EXISTS = "SELECT EXISTS (SELECT FROM user_session WHERE id = $1)"
+_END = "DELETE FROM user_session WHERE id = $1 AND user_id = $2 RETURNING true"
+_END_ALL = "DELETE FROM user_session WHERE user_id = $1 AND id IS DISTINCT FROM $2"
+_SEEN_AS = "UPDATE user_session SET seen_as = $2, seen_as_id = $3 WHERE id = $1"
+_DROP_ALL = "DELETE FROM user_session"
+_DROP_OVER = "DELETE FROM user_session WHERE ends_at < now() OR seen_at < now() - $1::interval"
+
+
+class Session(NamedTuple):
+    """A session that was presented, with its user as he is now."""
+
+    id: int
+    rights: int  # of the user when the session was made, and still
+    is_whole: bool  # False: the second factor is still missing
+    seen_as: str | None  # affiliate or advertiser: an admin looks as this partner
+    seen_as_id: int | None
+    user_id: int
+    email: str
+    name: str
+    role: str
+    affiliate_ids: list[int]
+    advertiser_ids: list[int]
+    hides_money: bool
+    has_totp: bool
+    is_sight_unrecorded: bool  # for a minute
+
+
+async def make(
+    connection: Connection,
+    digest: bytes,
+    user_id: int,
+    rights: int,
+    *,
+    is_whole: bool,
+    lasts: timedelta,
+    address: str,
+    user_agent: str,
+) -> int:
+    """Store a session and return its id."""
+    values = (digest, user_id, rights, is_whole, lasts, address, user_agent)
+    return int(await connection.fetchval(_MAKE, *values))
+
+
+async def find(pool: Pool, digest: bytes, idle: timedelta) -> Session | None:
+    """The session of a secret if it has not ended. Notes that it was seen, at most once a minute."""
+    row = await pool.fetchrow(_FIND, digest, idle)
+    if row is None:
+        return None
+    session = Session(*row)
+    if session.is_sight_unrecorded:
+        await pool.execute(_SEE, session.id)
+    return session
+
+
+async def exists(connection: Connection, id_: int) -> bool:
+    """Whether a session that was found is still there."""
+    return bool(await connection.fetchval(_EXISTS, id_))
+
+
+async def of_user(source: Pool | Connection, user_id: int, idle: timedelta) -> list[dict[str, Any]]:
+    """The open sessions of a user, the last seen first."""
+    return [dict(row) for row in await source.fetch(_LIST, user_id, idle)]
+
+
+async def end(connection: Connection, id_: int, user_id: int) -> bool:
+    """End a session. False if the user has no such session."""
+    return bool(await connection.fetchval(_END, id_, user_id))
+
+
+async def end_all(connection: Connection, user_id: int, *, but: int | None = None) -> None:
+    """End all sessions of a user, or all except one."""
+    await connection.execute(_END_ALL, user_id, but)
+
+
+async def see_as(connection: Connection, id_: int, kind: str | None, owner_id: int | None) -> None:
+    """Let a session see what a partner sees. None: what its user sees."""
+    await connection.execute(_SEEN_AS, id_, kind, owner_id)
+
+
+async def drop_all(connection: Connection) -> None:
+    """Sign everybody out."""
+    await connection.execute(_DROP_ALL)
+
+
+async def drop_over(connection: Connection, idle: timedelta) -> None:
+    """Forget the sessions that have ended."""
+    await connection.execute(_DROP_OVER, idle)
