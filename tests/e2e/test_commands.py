@@ -154,8 +154,8 @@ def test_exports_are_imported_again(network: Up, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     again = tracker(network.data_dir, "import", "catalogue", str(catalogue))
     assert again.stdout == f"0 created, 0 changed, {done.stdout.split()[0]} left as they are\n"
-    assert tracker(network.data_dir, "export", "clicks", str(clicks)).stdout == f"{clicks}: 0 clicks\n"
-    assert clicks.read_bytes() == b""
+    written = tracker(network.data_dir, "export", "clicks", str(clicks)).stdout
+    assert written == f"{clicks}: {len(clicks.read_text().splitlines())} clicks\n"
     piped = tracker(network.data_dir, "export", "catalogue", "--with-archived", "-")
     assert piped.stdout == catalogue.read_text()
 

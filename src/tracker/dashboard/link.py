@@ -28,7 +28,7 @@ async def _use(visit: Visit, form: Form) -> Response:
     password = form.get("password", "")
     if password != form.get("again", ""):
         raise FieldError("again", "is not the same as the first")
-    names = {name: form.get(name, "").strip() for name in ("email", "name")}
+    names = {name: form.get(name, "") for name in ("email", "name")}
     try:
         secret = form.get(PARAMETER, "")
         signed_in = await visit.sign_in.with_link(secret, password, visit.visitor, **names)
