@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class UserError(Exception):
@@ -12,8 +15,13 @@ class UserError(Exception):
 
 def print_error(line: str, code: int = 1) -> int:
     """Print the line on stderr and return the exit code."""
-    print(f"tracker: {' '.join(line.split())}", file=sys.stderr)
+    tell(f"tracker: {' '.join(line.split())}")
     return code
+
+
+def tell(line: str) -> None:
+    """Print a line on stderr. Names in a foreign file may have characters that steer a terminal."""
+    print(_CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", line), file=sys.stderr)
 
 
 class CannotStartError(UserError):

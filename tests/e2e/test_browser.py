@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -18,26 +17,14 @@ from uuid import uuid4
 import pytest
 
 from tests.conftest import Furnish
+from tests.e2e.chromium import CHROMIUM, FLAGS
 from tests.e2e.running import PATIENCE, Up, clicks_of, up, wait_until
 from tracker.processes.engines.engine import postgres_dsn
 from tracker.store.db import connect
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium on this machine: the browser tests are skipped"
 )
-
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-component-update",
-    "--disable-sync",
-    "--remote-debugging-port=0",  # else it shows one page and ends
-]
 
 LANDING = "<!doctype html><title>Arrived</title><h1>Welcome</h1><img src=/shown alt=''>"
 # The publisher's page follows its link once the test has seen a prefetch.

@@ -88,6 +88,25 @@ async def test_hash_that_an_earlier_version_took_for_an_earlier_id_is_not_double
         assert found == [(stored,)]
 
 
+async def test_earlier_id_may_look_like_a_hash(importer: Importer) -> None:
+    """One of 64 random ids does."""
+    earlier = "6aef39f43f0f7bb4a86c8238d42b5b7a"
+    async with advertiser_of(importer.settings) as advertiser:
+        await importer.fetch("UPDATE goal SET multiple = true, click_window = NULL WHERE id = 30")
+        clicks = importer.file("clicks.csv", _clicks(earlier).replace("hash", "legacy_id"))
+        assert (await importer.run("clicks", clicks)).code == 0
+        file = importer.file("conversions.csv", _conversions(earlier).replace("00,\n", "00,o1\n"))
+        done = await importer.run("conversions", file)
+        assert (done.code, done.err) == (0, "")
+        said = [
+            (await advertiser.calls(f"click_id={earlier}&order_id={order_id}&status=pending")).result
+            for order_id in ("o1", "o2")
+        ]
+        assert said == ["unchanged", "stored"]
+        found = await importer.fetch("SELECT click_hash = (SELECT hash FROM click) FROM conversion")
+        assert found == [(True,), (True,)]
+
+
 async def test_hash_of_a_conversion_is_read_alike(importer: Importer) -> None:
     await importer.catalogue()
     await importer.fetch("UPDATE goal SET multiple = true")

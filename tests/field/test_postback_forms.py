@@ -264,7 +264,10 @@ async def test_command_shows_what_a_postback_would_do(
     assert "form: key" in in_words
     assert "  status: pending" in in_words
     assert SECRET not in in_words
-    for url in ("https://go.test/aff_goal?hash=5", "/postback?hash=5", "https://go.test/promo/postback"):
+    for url in (
+        *("https://go.test/aff_goal?hash=5", "/postback?hash=5", "https://go.test/promo/postback"),
+        "https://[go.test/postback?hash=5",
+    ):
         wrong = await importer.command("postbacks", "--try", url)
         assert (wrong.code, wrong.out) == (1, ""), url
     kept = "SELECT (SELECT count(*) FROM conversion), (SELECT count(*) FROM postback)"
@@ -289,3 +292,33 @@ async def test_form_proves_nothing_and_its_advertiser_only_narrows(database: Set
         await advertiser.connection.execute("DELETE FROM conversion_change")
         await advertiser.edge.get(f"/aff_lsr?transaction_id={click}")
         assert (await told(advertiser))[:2] == ("rejected", "the form is of another advertiser")
+
+
+# Link forms that are there, and paths with the same meaning: encoded, or with another placeholder.
+TAKEN = [
+    ("/aff_c", ["/aff%5Fc", "/aff_c/", "/%61ff_c"]),
+    ("/b%2Dc", ["/b-c", "/b%2dc"]),
+    ("/go/{aff_sub}", ["/go/{hash}", "/go/%7Bhash%7D", "/g%6F/{hash}"]),
+    ("/to/%7Baff_sub%7D", ["/to/{hash}", "/to/%7Bhash%7D"]),
+]
+
+
+async def test_path_of_links_is_not_claimed_by_another_spelling(database: Settings) -> None:
+    constants = {"offer_id": 3, "affiliate_id": 513}
+    users = "/backend/open-api/v1/users"
+    async with api_of(database, scopes=("offers:read", "offers:write", "money:write")) as client:
+        for path, others in TAKEN:
+            made = await client.post(f"{users}/link-forms", json={"path": path, "constants": constants})
+            assert made.status_code == 201, made.text
+            for other in others:
+                form = await client.post(f"{users}/postback-forms", json={"name": other, "path": other})
+                assert (form.status_code, list(form.json()["errors"])) == (422, ["path"]), (path, other)
+                of_links = other.replace("hash", "source")
+                again = await client.post(
+                    f"{users}/link-forms", json={"path": of_links, "constants": constants}
+                )
+                assert again.status_code in (409, 422), (path, of_links)
+            of_host = {"path": path, "constants": constants, "host": "go.test"}
+            assert (await client.post(f"{users}/link-forms", json=of_host)).status_code == 201
+            same = await client.patch(f"{users}/link-forms/{made.json()['id']}", json={"name": "Kept"})
+            assert same.status_code == 200, same.text

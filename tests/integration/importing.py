@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import sys
 from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +13,7 @@ from typing import Any, NamedTuple
 import asyncpg
 import pytest
 
+from tests.integration.engines import until
 from tracker import cli
 from tracker.settings import Settings
 from tracker.store import db
@@ -36,6 +39,17 @@ offers:
 """
 
 
+_IN_SMALL_BATCHES = """
+import sys
+from tracker import cli
+from tracker.importing import run
+from tracker.store.imports import undo
+
+run.BATCH = undo.BATCH = 100
+sys.exit(cli.main())
+"""
+
+
 class Done(NamedTuple):
     code: int
     out: str
@@ -56,6 +70,14 @@ class Importer:
 
     async def run(self, *words: str | Path) -> Done:
         return await self.command("import", *words)
+
+    async def kill(self, sql: str, *words: str | Path) -> None:
+        """Run the command with small batches in a process, and kill it once a query has a row."""
+        program = (sys.executable, "-c", _IN_SMALL_BATCHES, "import", *words)
+        process = await asyncio.create_subprocess_exec(*program)
+        await until(lambda: self.fetch(sql))
+        process.kill()
+        assert await process.wait() == -signal.SIGKILL
 
     async def command(self, *words: str | Path) -> Done:
         code = await asyncio.to_thread(cli.main, [*map(str, words)])

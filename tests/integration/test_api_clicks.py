@@ -46,7 +46,7 @@ region_code external_id has_conversions requested_link redirected_link is_unique
 OWN_KEYS = _words("""
 status reason is_bot bot_reason is_test verdict_late requested_offer_id requested_url_id referrer host
 language client_hints gaid idfa device_type browser_version city isp fetch_dest fetch_user visitor_key
-legacy_id
+legacy_id legacy_source
 """)
 
 NOON = int(datetime(2024, 10, 10, 12, tzinfo=UTC).timestamp()) * 1000

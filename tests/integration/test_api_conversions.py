@@ -116,6 +116,8 @@ async def test_conversion_is_shown_with_its_history_and_its_money(database: Sett
         "click_legacy_id": None,
         "legacy_id": None,
         "is_unproven": False,
+        "click_legacy_source": None,
+        "legacy_source": None,
     }
     changes = [
         ("2024-10-10 15:00:00", None, "pending", "postback", ""),

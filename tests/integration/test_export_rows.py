@@ -46,6 +46,10 @@ click_hash,status,created_at,legacy_id,payout,currency
 ='00a-7',hold,2024-07-02 10:00:01,,3,EUR
 18446744073709551616,rejected,2024-07-02 10:00:02,"=1+1",3,EUR
 """
+_SAME_IDS = "legacy_id,offer_id,affiliate_id,created_at\n5,4,514,2024-07-01 10:00:03\n"
+_SAME_IDS_CONVERSIONS = (
+    "click_hash,status,created_at,legacy_id,payout,currency\n5,hold,2024-07-02 10:00:03,9001,3,EUR\n"
+)
 _HOSTILE = (
     *(
         "",
@@ -162,6 +166,9 @@ async def filled(two: Two) -> Two:
     await two.at(two.first, "import", "catalogue", two.first.file("whole.yaml", _CATALOGUE))
     await two.at(two.first, "import", "clicks", two.first.file("clicks.csv", _EARLIER))
     await two.at(two.first, "import", "conversions", two.first.file("conversions.csv", _EARLIER_CONVERSIONS))
+    await two.at(two.first, "import", "clicks", two.first.file("b.csv", _SAME_IDS), "--source", "b")
+    sold = two.first.file("b.csv", _SAME_IDS_CONVERSIONS)
+    await two.at(two.first, "import", "conversions", sold, "--source", "b")
     clicks = _clicks()
     await store(two.first.settings, clicks)
     await store_conversions(two.first.settings, _conversions(clicks[: len(clicks) // 2]))
@@ -189,6 +196,10 @@ async def test_rows_come_back_the_same(filled: Two, tmp_path: Path, format_: str
         one, other = [(await two.at(tracker, *words)).out.split("\n") for tracker in (two.first, two.second)]
         assert len(one) >= len(_HOSTILE) // 2
         assert other == one
+    shown = await two.at(two.second, "export", "conversions", "--fields", "click_legacy_source,legacy_source")
+    assert [tuple(json.loads(line).values()) for line in shown.out.split("\n")[:4]] == [
+        *(("earlier", "earlier"), ("earlier", None), ("earlier", "earlier"), ("b", "b"))
+    ]
 
 
 @pytest.mark.parametrize("kind", ["clicks", "conversions"])
@@ -208,7 +219,10 @@ async def test_rows_are_those_of_the_api(filled: Two, tmp_path: Path, kind: str)
 _SAME = (
     (["--format", "ndjson"], "sort=created_at"),
     ([], "sort=created_at&format=csv"),
-    (["hash='00a-7'", "hash=9001"], "sort=created_at&format=csv&hash='00a-7'&hash=9001"),
+    (
+        ["hash='00a-7'", "hash=9001", "source=earlier"],
+        "sort=created_at&format=csv&hash='00a-7'&hash=9001&source=earlier",
+    ),
     (["sort=-created_at", "is_test=false"], "is_test=false&format=csv"),
     (
         ["--format", "excel", "separator=;", "offer_id=3"],
@@ -230,10 +244,10 @@ async def test_columns_are_chosen(filled: Two, monkeypatch: pytest.MonkeyPatch) 
     whole = [
         json.loads(line) for line in (await filled.at(filled.first, "export", "clicks")).out.split("\n")[:-1]
     ]
-    chosen = await filled.at(filled.first, "export", "clicks", "--fields", "affiliate_id, aff_sub,hash")
+    chosen = await filled.at(filled.first, "export", "clicks", "--fields", "affiliate_id, legacy_source,hash")
     assert f"{len(whole)} clicks written, " in chosen.err
     assert [list(json.loads(line).items()) for line in chosen.out.split("\n")[:-1]] == [
-        [(name, row[name]) for name in ("affiliate_id", "aff_sub", "hash")] for row in whole
+        [(name, row[name]) for name in ("affiliate_id", "legacy_source", "hash")] for row in whole
     ]
     money = await filled.at(filled.first, "export", "conversions", "--fields", "payout", "--format", "csv")
     assert money.out.split("\r\n")[:2] == ["payout", '"1.25"']

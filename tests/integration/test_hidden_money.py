@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -13,7 +14,7 @@ from tests.integration.api_client import api_of, run_sql
 from tests.integration.test_partner_access import OWN_CLICK, OWN_CONVERSION, partners
 from tests.integration.test_token_command import Shell, shell
 from tracker.api.app import create_api
-from tracker.api.http.endpoint import contract_of
+from tracker.api.http.endpoint import Contract, contract_of
 from tracker.domain.access import BOUND_SCOPES, HIDING_SCOPES, OF_NETWORK
 from tracker.settings import Settings
 from tracker.store.tokens import create_token
@@ -90,9 +91,18 @@ def keys_of(value: object) -> set[str]:
     return set().union(*map(keys_of, value)) if isinstance(value, list) else set()
 
 
+def gets(settings: Settings) -> Iterator[tuple[str, str, Contract]]:
+    """The paths of GETs as they are declared and with some ids, and what they promise."""
+    ids = ("1", "3", OWN_CONVERSION["hash"], OWN_CLICK.hash)
+    for route in create_api(settings).routes:
+        contract = contract_of(route) if isinstance(route, Route) else None
+        if contract and "GET" in (route.methods or ()):
+            for path in {re.sub(r"\{[^}]*\}", id_, route.path) for id_ in ids}:
+                yield route.path, path, contract
+
+
 @pytest.mark.parametrize(("root", "owner"), OWNERS, ids=[root for root, _ in OWNERS])
 async def test_no_answer_has_an_amount(database: Settings, root: str, owner: dict[str, Any]) -> None:
-    routes = [route for route in create_api(database).routes if isinstance(route, Route)]
     queries = (
         "",
         "?format=csv",
@@ -103,23 +113,20 @@ async def test_no_answer_has_an_amount(database: Settings, root: str, owner: dic
     answered = set()
     async with api_of(database, scopes=()) as client:
         headers = await hiding(database, owner)
-        for route in routes:
-            contract = contract_of(route)
-            if contract is None or "GET" not in (route.methods or ()):
-                continue
-            for id_ in ("1", "3", OWN_CONVERSION["hash"], OWN_CLICK.hash):
-                path = re.sub(r"\{[^}]*\}", id_, route.path)
-                for query in queries:
-                    answer = await client.get(path + query, headers=headers)
-                    case = f"{path}{query}: {answer.status_code} {answer.text[:500]}"
-                    assert not _AMOUNT.search(answer.text), case
-                    if answer.status_code != 200:
-                        continue
-                    answered.add(route.path.removeprefix(f"{ROOT}/"))
-                    assert contract.without_money is not None, case
-                    if "json" in answer.headers["content-type"]:
-                        keys = set().union(*map(keys_of, map(orjson.loads, answer.text.splitlines())))
-                        assert not {key for key in keys if _KEY.search(key)} - {*_MAY_TAKE}, case
+        for declared, path, contract in gets(database):
+            for query in queries:
+                answer = await client.get(path + query, headers=headers)
+                case = f"{path}{query}: {answer.status_code} {answer.text[:500]}"
+                assert not _AMOUNT.search(answer.text), case
+                if answer.status_code in (403, 404):
+                    break  # other queries of this path have the same answer
+                if answer.status_code != 200:
+                    continue
+                answered.add(declared.removeprefix(f"{ROOT}/"))
+                assert contract.without_money is not None, case
+                if "json" in answer.headers["content-type"]:
+                    keys = set().union(*map(keys_of, map(orjson.loads, answer.text.splitlines())))
+                    assert not {key for key in keys if _KEY.search(key)} - {*_MAY_TAKE}, case
     nouns = ("clicks", "clicks/{id}", "clicks/export", "conversions", "conversions/{id}", "reports")
     assert answered >= {f"{root}/{noun}" for noun in (*nouns, "conversions/export")}
     if root == "users":

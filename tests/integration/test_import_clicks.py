@@ -146,6 +146,21 @@ async def test_bad_rows_are_put_aside_with_skip_bad(importer: Importer) -> None:
     assert len(await _stored(importer)) == 1
 
 
+async def test_rows_that_were_put_aside_are_tried_again(importer: Importer) -> None:
+    """The same command brings them when their offer is there."""
+    await importer.catalogue()
+    file = importer.file("some.csv", _csv(_ROW, "c2,99,513,2024-07-08 13:40:00"))
+    words = ("clicks", file, "--skip-bad", importer.tmp_path / "aside.ndjson")
+    assert "2 rows: 1 stored, 0 there already, 1 refused" in (await importer.run(*words)).out
+    await importer.run(
+        "catalogue", importer.file("o.yaml", "offers: [{id: 99, name: Late, advertiser_id: 1}]")
+    )
+    done = await importer.run(*words)
+    assert done.code == 0
+    assert "2 rows: 1 stored, 1 there already, 0 refused" in done.out
+    assert len(await _stored(importer)) == 2
+
+
 async def test_earlier_id_of_another_click_ends_the_import(importer: Importer) -> None:
     await importer.catalogue()
     done = await importer.run("clicks", importer.file("two.csv", _csv(_ROW, "c1,3,513,2024-07-09 13:40:00")))
@@ -207,6 +222,75 @@ async def test_each_source_has_its_own_ids(importer: Importer, case: str) -> Non
             )
             == wanted
         )
+
+
+_OF_SOURCES = f"{_HEAD},legacy_source,country_code"
+_SOURCES = (f"{_ROW},a,", f"{_ROW},b,", f"{_DAY_LATER},,")
+
+
+async def test_rows_name_the_sources_of_their_ids(importer: Importer) -> None:
+    """The import's own source says what --replace and undo take."""
+    await importer.catalogue()
+    path = importer.file("merged.csv", _csv(*_SOURCES, head=_OF_SOURCES))
+    for stored, there in ((3, 0), (0, 3)):
+        path.write_text(path.read_text() + "\n" * there)  # another file
+        done = await importer.run("clicks", path, "--json")
+        assert (done.err, done.json["stored"], done.json["present"]) == ("", stored, there)
+        assert done.json["is_proven"]
+    named = [
+        ("a", hash_for(_MILLIS, "a\0c1")),
+        ("b", hash_for(_MILLIS, "b\0c1")),
+        ("earlier", hash_for(_MILLIS + 86_400_000, "earlier\0c1")),
+    ]
+    noted = "SELECT source, encode(uuid_send(hash), 'hex') FROM legacy_click ORDER BY 1"
+    assert await importer.fetch(noted) == named
+    assert await importer.fetch("SELECT DISTINCT source FROM imported_click") == [("earlier",)]
+    alone = await importer.run("clicks", importer.file("a.csv", _csv(_ROW)), "--source", "a", "--json")
+    assert (alone.err, alone.json["present"], alone.json["is_proven"]) == ("", 1, True)
+
+    changed = importer.file("changed.csv", _csv(*(f"{row}DE" for row in _SOURCES), head=_OF_SOURCES))
+    done = await importer.run("clicks", changed, "--replace", "--json")
+    assert (done.err, done.json["replaced"], done.json["is_proven"]) == ("", 3, True)
+    assert await importer.fetch(noted) == named
+
+    undone = await importer.run("undo", "--source", "earlier", "--json")
+    assert (undone.err, undone.json["clicks"], undone.json["legacy_ids"]) == ("", 3, 3)
+    for table in ("click", "legacy_click", "imported_click"):
+        assert await importer.fetch(f"SELECT FROM {table}") == []
+
+
+OTHER_SOURCES: list[tuple[tuple[str, ...], str]] = [
+    ((f"{_ROW},b,", f"{_DAY_LATER},b,"), "3: legacy_id c1 is the earlier id of another click"),
+    ((f"{_DAY_LATER},,", f"{_ROW},earlier,"), "3: legacy_id c1 is the earlier id of another click"),
+    ((f"{_DAY_LATER},taken,",), "2: legacy_id c1 is the earlier id of another click"),
+    ((f"{_ROW},tracker,",), "2: legacy_source 'tracker' is this tracker, and no earlier one"),
+]
+
+
+@pytest.mark.parametrize(("rows", "why"), OTHER_SOURCES)
+async def test_id_of_another_click_of_the_named_source_is_refused(
+    importer: Importer, rows: tuple[str, ...], why: str
+) -> None:
+    await importer.catalogue()
+    taken = importer.file("taken.csv", _csv(_ROW))
+    assert (await importer.run("clicks", taken, "--source", "taken")).code == 0
+    before = await _stored(importer)
+    done = await importer.run("clicks", importer.file("m.csv", _csv(*rows, head=_OF_SOURCES)))
+    assert (done.code, f"m.csv:{why}" in done.err) == (1, True), done.err
+    assert await _stored(importer) == before
+
+
+async def test_source_of_a_row_is_noted_beside_another(importer: Importer) -> None:
+    """The same click may have been imported before under another name."""
+    await importer.catalogue()
+    exported = f"{_OWN},c1,3,513,2024-07-08 13:40:00"
+    first = importer.file("first.csv", _csv(exported, head=f"hash,{_HEAD}"))
+    assert (await importer.run("clicks", first)).code == 0
+    again = importer.file("again.csv", _csv(f"{exported},x", head=f"hash,{_HEAD},legacy_source"))
+    done = await importer.run("clicks", again, "--json")
+    assert (done.err, done.json["present"], done.json["is_proven"]) == ("", 1, True)
+    noted = await importer.fetch("SELECT source, encode(uuid_send(hash), 'hex') FROM legacy_click ORDER BY 1")
+    assert noted == [("earlier", _OWN), ("x", _OWN)]
 
 
 async def test_click_that_an_earlier_version_imported_is_there(importer: Importer) -> None:

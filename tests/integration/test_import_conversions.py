@@ -67,6 +67,45 @@ async def test_conversion_keeps_its_source_and_its_earlier_id(importer: Importer
     ]
 
 
+async def test_row_of_a_conversion_names_the_source_of_its_ids(importer: Importer) -> None:
+    """Its click is the one of that source. The import's own source says what --replace and undo take."""
+    await _moved(importer)
+    clicks = importer.file("others.csv", _CLICKS.replace("07-08", "07-07"))
+    assert (await importer.run("clicks", clicks, "--source", "b")).code == 0
+    head = f"{_HEAD},legacy_source\n"
+    rows = [f"c1,hold,{_AT},,1,1,USD,90,{source}\n" for source in ("earlier", "b")]
+    path = importer.file("merged.csv", head + "".join(rows))
+    for stored, there in ((2, 0), (0, 2)):
+        path.write_text(path.read_text() + "\n" * there)  # another file
+        done = await importer.run("conversions", path, "--source", "both", "--json")
+        assert (done.err, done.json["stored"], done.json["present"]) == ("", stored, there)
+        assert done.json["is_proven"]
+    found = await importer.fetch(
+        "SELECT import_source, legacy_source, encode(uuid_send(click_hash), 'hex') FROM conversion"
+        " ORDER BY id"
+    )
+    assert found == [
+        ("both", "earlier", _HASH),
+        ("both", "b", hash_for(1_720_446_000_000 - 86_400_000, "b\0c1")),
+    ]
+    wrong = importer.file(
+        "wrong.csv", f"{head}c1,hold,{_AT},,1,1,USD,91,c\nc1,hold,{_AT},,1,1,USD,92,tracker\n"
+    )
+    done = await importer.run("conversions", wrong, "--source", "earlier")
+    assert "wrong.csv:3: legacy_source 'tracker' is this tracker" in done.err
+    wrong = importer.file("wrong.csv", f"{head}c1,hold,{_AT},,1,1,USD,91,c\n")
+    done = await importer.run("conversions", wrong, "--source", "earlier")
+    assert "wrong.csv:2: click_hash c1 matches no click" in done.err
+    paid = importer.file("paid.csv", head + "".join(rows).replace("1,1,USD", "2,2,USD"))
+    done = await importer.run("conversions", paid, "--source", "both", "--replace", "--json")
+    assert (done.err, done.json["replaced"], done.json["is_proven"]) == ("", 2, True)
+    one = importer.file("one.csv", _csv(rows[1].removesuffix(",b\n")))
+    done = await importer.run("conversions", one, "--source", "b", "--json")
+    assert (done.json["present"], done.json["stored"]) == (1, 0)
+    undone = await importer.run("undo", "--source", "both", "--kind", "conversions", "--json")
+    assert (undone.err, undone.json["conversions"]) == ("", 2)
+
+
 async def test_conversions_stand_as_they_were(importer: Importer) -> None:
     await _moved(importer)
     rows = [
@@ -135,6 +174,7 @@ async def _export(importer: Importer) -> list[dict[str, Any]]:
 
 _REFUSED = [
     ({"click_hash": "nobody"}, "click_hash nobody matches no click"),
+    ({"is_unproven": "true"}, "is_unproven goes with the status hold, and not with approved"),
     ({"goal_id": 999}, "goal_id 999 matches no goal of its click's offer"),
     ({"goal_id": 2}, "goal_id 2 matches no goal of its click's offer"),
     ({"created_at": "2024-07-10 10:00:00"}, "is of an order, or a click and goal, that another conversion"),
@@ -153,8 +193,8 @@ async def test_unstorable_row_is_named_and_the_rest_is_proven(importer: Importer
     aside = importer.tmp_path / "aside.ndjson"
     done = await importer.run("conversions", path, "--skip-bad", aside)
     assert (done.code, done.err) == (0, "")
-    assert "6 rows: 1 stored, 0 there already, 5 refused" in done.out
-    assert [json.loads(line)["line"] for line in aside.read_text().splitlines()] == [2, 3, 4, 5, 6]
+    assert "7 rows: 1 stored, 0 there already, 6 refused" in done.out
+    assert [json.loads(line)["line"] for line in aside.read_text().splitlines()] == [2, 3, 4, 5, 6, 7]
 
 
 async def test_click_has_several_conversions_if_the_goal_allows(importer: Importer) -> None:

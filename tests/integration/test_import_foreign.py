@@ -333,3 +333,24 @@ def test_command_line_without_a_meaning_ends_at_once(
         cli.main(["import", *words])
     said = " ".join("".join(capsys.readouterr()).split())
     assert (ended.value.code, " ".join(why.split()) in said) == (code, True), said
+
+
+_OF_CLICK = '"legacy_id": "1", "offer_id": 3, "affiliate_id": 513, "created_at": "2024-07-08 13:40:00"'
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "content"),
+    [
+        ("clicks", "a.ndjson", f'{{{_OF_CLICK}, "\\u001b]0;x\\u0007": 1}}'),
+        ("catalogue", "a.yaml", '"\\e]0;x\\a": []'),
+        ("catalogue", "a.yaml", 'offers: [{name: y, "\\e]0;x\\a": 1}]'),
+    ],
+)
+async def test_names_in_a_file_steer_no_terminal(
+    importer: Importer, kind: str, name: str, content: str
+) -> None:
+    await importer.catalogue()
+    done = await importer.run(kind, importer.file(name, content))
+    assert done.code == 1
+    assert "\\x1b]0;x\\x07" in done.err
+    assert not {"\x1b", "\x07"} & {*done.out, *done.err}

@@ -30,6 +30,7 @@ _OTHER_HASH = hash_at(1_720_446_000_000)
 _CLICK: dict[str, Any] = {
     **{field.name: "x" for field in STORED if field.kind is str and field.name != "hash"},
     "legacy_id": "c1",
+    "legacy_source": "b",
     "created_at": "2024-07-08 13:40:00",
     "group_hash": _OTHER_HASH,
     "offer_id": 3,
@@ -93,6 +94,7 @@ def _click_changes() -> list[tuple[str, str]]:
         ("legacy_id", "DELETE FROM legacy_click"),
         ("legacy_id", "UPDATE legacy_click SET legacy_id = legacy_id || '!'"),
         ("legacy_id", "UPDATE legacy_click SET hash = gen_random_uuid()"),
+        ("legacy_id", "UPDATE legacy_click SET source = 'other'"),
         ("legacy_id", "UPDATE legacy_click SET source = 'other', hash = gen_random_uuid()"),
     ]
 
@@ -123,6 +125,7 @@ async def test_each_changed_column_of_a_click_is_named(importer: Importer) -> No
 _CONVERSION: dict[str, Any] = {
     "click_hash": "c1",
     "legacy_id": "v1",
+    "legacy_source": "b",
     "status": "approved",
     "created_at": "2024-07-10 10:00:00",
     "updated_at": "2024-07-11 10:00:00",
@@ -149,6 +152,7 @@ _CONVERSION_CHANGES = [
     *((name, f"{name} = {name} - interval '1 second'") for name in ("created_at", "updated_at")),
     *((name, f"{name} = NULL") for name in ("order_id", "sale_amount", "sale_currency", "legacy_id")),
     *((name, f"{name} = ''") for name in ("order_id", "adv_sub2", "adv_sub3", "adv_sub4", "legacy_id")),
+    *(("legacy_source", f"legacy_source = {value}") for value in ("'earlier'", "NULL")),
     ("status", "status = 'rejected'"),
     *((name, f"{name} = true") for name in ("is_over_cap", "is_unproven")),
     ("goal_id", "goal_id = 2"),
@@ -161,7 +165,7 @@ async def test_each_changed_column_of_a_conversion_is_named(importer: Importer) 
     await importer.catalogue()
     row = ",".join(map(str, _BLANK.values())).replace("c2", "c1")
     clicks = importer.file("clicks.csv", f"{','.join(_BLANK)}\n{row}\n")
-    assert (await importer.run("clicks", clicks)).code == 0
+    assert (await importer.run("clicks", clicks, "--source", "b")).code == 0
     await importer.fetch("UPDATE goal SET id = 1 WHERE offer_id = 3 AND is_base")
     connection = await db.connect(str(importer.settings.postgres_dsn))
     await imports.begin(connection)

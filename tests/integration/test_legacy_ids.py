@@ -28,6 +28,7 @@ SCOPES = (
 )
 HEX = "ABCDEF0123456789ABCDEF0123456789"
 LOWER = "0f7c2d9be1a84c6db2a9e53f70110000"  # as a hash is written, but of no UUIDv7
+SEVEN = "0f7c2d9be1a87c6db2a9e53f70110000"  # as a UUIDv7
 A, B, C, D = (
     a_row(hash=hash_at(NOON + n * 1000), affiliate_id=514 if n == 2 else 513, advertiser_id=1 + n // 3)
     for n in range(4)
@@ -39,6 +40,8 @@ LEGACY = [  # this tracker has the ids 1 to 4 for A to D
     *(("900", D, "earlier"), ("3", C, "earlier"), ("500", C, "earlier"), ("4", C, "earlier")),
     (HEX, B, "earlier"),
     (LOWER, B, "earlier"),
+    (SEVEN, B, "earlier"),
+    (C.hash, B, "earlier"),  # a hash of this tracker stays one
 ]
 
 
@@ -90,10 +93,14 @@ KEYS: list[tuple[str, dict[str, str], str, str]] = [  # key, parameters, for the
     ("501", {}, "404", "404"),
     (HEX, {}, "B", "B"),
     (LOWER, {}, "B", "B"),
+    (SEVEN, {}, "B", "B"),
+    (SEVEN, {"source": "earlier"}, "B", "B"),
+    (SEVEN, {"source": "tracker"}, "404", "404"),
     (HEX.lower(), {}, "404", "404"),
     (A.hash, {}, "A", "A"),
     (A.hash.upper(), {"source": "b"}, "A", "A"),
-    (C.hash, {}, "C", "404"),
+    (C.hash, {}, "C", "B"),
+    (C.hash, {"source": "earlier"}, "B", "B"),
     ("no such id", {}, "404", "404"),
     ("%00", {}, "404", "404"),
     ("90%000", {}, "D", "D"),
@@ -108,6 +115,8 @@ FILTERS: list[tuple[dict[str, str], str, str]] = [
     ({"hash": "500"}, "C", ""),
     ({"hash": HEX}, "B", "B"),
     ({"hash": LOWER}, "B", "B"),
+    ({"hash": f"{SEVEN},{A.hash}"}, "AB", "AB"),
+    ({"hash": C.hash}, "BC", "B"),
     ({"id": "2"}, "422", "422"),
     ({"id": "2", "source": "tracker"}, "B", "B"),
     ({"id": "2", "source": "earlier"}, "422", "422"),
@@ -167,20 +176,50 @@ async def test_ambiguous_id_names_the_ways_out(database: Settings) -> None:
 
 
 async def test_answers_show_earlier_ids(database: Settings) -> None:
-    async with api_of(database, scopes=SCOPES) as client, affiliate(database) as own:
+    async with api_of(database, scopes=SCOPES) as client:
         rows = (await listed(client, CLICKS, sort="created_at"))["data"]
-        assert [row["legacy_id"] for row in rows] == ["2", "78", "3", "77"]
-        assert (await client.get(f"{CLICKS}/{A.hash}")).json()["data"][0]["legacy_id"] == "2"
-        assert (await client.get(f"{CLICKS}?after_id=0")).json()["data"][0]["legacy_id"] == "2"
-        for format_ in ("ndjson", "csv", "excel"):
+        assert [(row["legacy_id"], row["legacy_source"]) for row in rows] == [
+            *(("2", "earlier"), ("78", None), ("3", "earlier"), ("77", "b"))
+        ]
+        for path in (f"{CLICKS}/{A.hash}", f"{CLICKS}?after_id=0"):
+            row = (await client.get(path)).json()["data"][0]
+            assert (row["legacy_id"], row["legacy_source"]) == ("2", "earlier")
+        for format_ in ("csv", "excel"):
             export = await client.get(f"{CLICKS}/export?format={format_}&hash=900&sort=created_at")
-            assert '"77"' in export.text
-        seen = (await own.get(CLICKS.replace("/users/", "/affiliates/"), params={"hash": "2"})).json()["data"]
-        assert [row["legacy_id"] for row in seen] == ["2"]
-        conversions = (await listed(client, sort="created_at", order_id="a"))["data"]
-        assert [(row["click_legacy_id"], row["legacy_id"]) for row in conversions] == [("2", "2")]
+            assert export.text.rstrip().endswith('"77","b"')
+        (line,) = (await client.get(f"{CLICKS}/export?hash=900")).text.splitlines()
+        assert line.endswith('"legacy_id":"77","legacy_source":"b"}')
+        rows = (await listed(client, sort="created_at"))["data"]
+        named = ("click_legacy_id", "click_legacy_source", "legacy_id", "legacy_source")
+        assert [tuple(row[name] for name in named) for row in rows] == [
+            ("2", "earlier", "2", "earlier"),
+            ("78", None, None, None),
+            ("3", "earlier", None, None),
+        ]
         lines = (await client.get(f"{CONVERSIONS}/export?hash=2")).text.splitlines()
-        assert [json.loads(line)["click_legacy_id"] for line in lines] == ["2"]
+        assert [[json.loads(line)[name] for name in named] for line in lines] == [["2", "earlier"] * 2]
+
+
+async def test_partners_see_no_names_of_sources(database: Settings) -> None:
+    """They see their rows' earlier ids. The names are the network's."""
+    async with affiliate(database) as own:
+        for path in (CLICKS, CONVERSIONS):
+            path = path.replace("/users/", "/affiliates/")
+            (row,) = (await own.get(path, params={"hash": "2"})).json()["data"]
+            assert row["legacy_id"] == "2"
+            assert {name for name in row if name.endswith("legacy_source")} == set()
+            export = await own.get(f"{path}/export?hash=2")
+            assert ("legacy_id" in export.text, "legacy_source" in export.text) == (True, False)
+
+
+async def test_conversion_is_found_by_the_source_of_its_own_id(database: Settings) -> None:
+    """It may be another than that of the import."""
+    await run_sql(database, "UPDATE conversion SET legacy_source = 'b' WHERE order_id = 'a'")
+    async with api_of(database, scopes=SCOPES) as client:
+        for source, status in (("b", 200), ("earlier", 404)):
+            assert (await client.get(f"{CONVERSIONS}/2?source={source}")).status_code == status
+        (row,) = (await client.get(f"{CONVERSIONS}/2?source=b")).json()["data"]
+        assert (row["click_legacy_source"], row["legacy_source"]) == ("earlier", "b")
 
 
 CONVERSIONS_FOUND: list[tuple[str, str, str]] = [
@@ -194,6 +233,7 @@ CONVERSIONS_FOUND: list[tuple[str, str, str]] = [
     ("", "click_hash=900", ""),
     ("", f"click_hash={HEX},2", "ab"),
     ("", f"click_hash={LOWER},2", "ab"),
+    ("", f"click_hash={SEVEN}", "b"),
     ("", "click_id=2", "422"),
     ("", "id=2&source=tracker", "b"),
 ]
@@ -220,6 +260,7 @@ UPLOADED: list[tuple[str, str, str]] = [  # file, source, what happens
     ("click_id,status\n900,approved", "", "line 2: 900 matches no conversion"),
     (f"hash,status\n{HEX},rejected", "", "b rejected"),
     (f"hash,status\n{LOWER},rejected", "", "b rejected"),
+    (f"hash,status\n{SEVEN},rejected", "", "b rejected"),
     (f"hash,status\n{B.hash},rejected", "", "b rejected"),
     ("click_legacy_id,status\n2,rejected", "", "a rejected"),
     ("click_hash,status\n 2 ,rejected", "b", "line 2: 2 matches no conversion"),

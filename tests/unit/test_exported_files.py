@@ -10,7 +10,7 @@ import pytest
 from tracker.errors import UserError
 from tracker.exporting.files import new_files
 
-_FAMILY = r"network(\.[0-9]+)?\.yaml"
+_FAMILY = r"network(\.(?P<part>[0-9]+))?\.yaml"
 
 
 def _all(directory: Path) -> dict[str, bytes]:
@@ -48,6 +48,28 @@ def test_files_take_the_place_of_all_former_ones(tmp_path: Path) -> None:
     with new_files(tmp_path, _FAMILY, force=True) as files:
         files.open("network.yaml").write(b"new")
     assert _all(tmp_path) == {"network.yaml": b"new", "other.yaml": b"former", "network.yaml.bak": b"former"}
+
+
+def test_files_that_follow_no_other_stay(tmp_path: Path) -> None:
+    own = {"network.2024.yaml": b"mine", "network.5.yaml": b"mine", "network.4.yaml": b"mine"}
+    for name, content in {**own, "network.yaml": b"former", "network.2.yaml": b"former"}.items():
+        (tmp_path / name).write_bytes(content)
+    with new_files(tmp_path, _FAMILY, force=True) as files:
+        files.open("network.yaml").write(b"new")
+    assert _all(tmp_path) == {**own, "network.yaml": b"new"}
+
+
+def _three(directory: Path) -> None:
+    with new_files(directory, _FAMILY, force=False) as files:
+        for name in ("network.yaml", "network.2.yaml", "network.3.yaml"):
+            files.open(name).write(b"new")
+
+
+def test_file_that_is_no_former_one_is_not_replaced_without_force(tmp_path: Path) -> None:
+    (tmp_path / "network.3.yaml").write_bytes(b"mine")
+    with pytest.raises(UserError, match=r"network.3.yaml is there already"):
+        _three(tmp_path)
+    assert _all(tmp_path) == {"network.3.yaml": b"mine"}
 
 
 @pytest.mark.parametrize("name", ["network.yaml", "network.2.yaml"])

@@ -71,8 +71,8 @@ def test_forms_of_a_file_are_read_alike(
     reader = ClickReader.of("earlier", zone, _KNOWN)
     (line,) = _file(tmp_path, content, names).lines()
     click = reader.read(line.fields)
-    assert (click.row.hash, click.row.offer_id, click.row.affiliate_id, click.legacy_id) == (
-        *(_HASH, 3, 513, "c1"),
+    assert (click.row.hash, click.row.offer_id, click.row.affiliate_id, click.earlier) == (
+        *(_HASH, 3, 513, ("c1", "earlier")),
     )
 
 
@@ -102,6 +102,7 @@ _NO_FILES = [
     (json.dumps(_OBJECT) + '\n"' + "x" * LONGEST, "file:2: this line is longer than 8 MiB"),
     ('{"a":\n"' + "x" * LONGEST, "file:2: this line is longer than 8 MiB"),
     ('{"a":\n' + "[],\n" * (LONGEST // 4), "its JSON object is longer than 8 MiB"),
+    ('{"data":[' + "{}," * (LONGEST // 3), r"its JSON object is longer than 8 MiB: .*jq -c '\.data\[\]'"),
     ('["' + "x" * LONGEST, "is not JSON after item 0: the next is longer than 8 MiB"),
     ("[" * 100_000, "is not JSON after item 0: "),
     ("[{},{}}]", "is not JSON after item 1: ',' or ']' is missing"),

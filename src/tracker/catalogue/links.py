@@ -127,9 +127,17 @@ class PostbackForm(Fields):
         return {}
 
 
-async def _claimed_by_postback_form(connection: Connection, row: Row) -> Errors:
-    """Why a link form cannot have its path: a postback form has it for any query."""
+async def _claimed_by_another_form(connection: Connection, row: Row) -> Errors:
+    """Why a link form cannot have its path: a postback form has it for any query, or a link form does.
+
+    Edges know one link form for a host and the shape of a path.
+    """
     key, host = key_of(row["path"]), read_host(row["host"])
+    for id_, link in await stored_catalogue.read_link_forms(connection, row["path"]):
+        is_same_place = (key_of(link["path"]), read_host(link["host"])) == (key, host)
+        is_equal = link["path"].rstrip("/") == row["path"].rstrip("/")  # 409, as unique columns are
+        if is_same_place and not is_equal and int(id_) != row.get("id", 0):
+            return {"path": [f"is the path of link form {id_}"]}
     for form in _usable(await stored_catalogue.read_table(connection, "postback_form")):
         if form.key == key and not form.match and _meet(form.host, host):
             return {"path": [f"is the path of postback form {form.id} ({form.name})"]}
@@ -206,7 +214,7 @@ RESOURCES = (
         Table("link_form", tuple(LinkForm.model_fields), unique=("host", "path")),
         LinkForm,
         {"name": parameters.Name, "host": parameters.Text, "path": parameters.Text},
-        checks=_claimed_by_postback_form,
+        checks=_claimed_by_another_form,
     ),
     Resource(
         "postback-forms",

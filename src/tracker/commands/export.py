@@ -37,7 +37,7 @@ from tracker.store.paging import Order
 _STDOUT = Path("-")
 _LAYOUTS: Mapping[str, Callable[[], Layout]] = {"yaml": Yaml, "json": Json, "csv-dir": Csv}
 _FORMATS = ("ndjson", "csv", "excel")
-_PART = r"(\.([2-9]|[1-9][0-9]+))?"  # the number of a further file
+_PART = r"(\.(?P<part>[2-9]|[1-9][0-9]+))?"  # the number of a further file
 _SAY_SECONDS = {True: 2.0, False: 60.0}
 """How often an export says how far it is, to a terminal or to a log."""
 

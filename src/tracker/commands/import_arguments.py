@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from tracker.commands.arguments import text
+from tracker.errors import tell
 from tracker.importing import presets
 
 _LONGEST_NAME = 60  # characters of a column's name
@@ -90,7 +90,7 @@ def add_mapping(parser: ArgumentParser, kind: str = "") -> None:
 def name_the_left_out(path: Path | str, names: Collection[str]) -> None:
     if names:
         named = ", ".join(name[:_LONGEST_NAME] for name in names)
-        print(f"{path}: left out, because they have no meaning here: {named}", file=sys.stderr)
+        tell(f"{path}: left out, because they have no meaning here: {named}")
 
 
 def _pair(argument: str) -> tuple[str, str]:

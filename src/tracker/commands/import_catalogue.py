@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from tracker.commands.arguments import add_confirm, text
 from tracker.commands.import_arguments import add_files, add_from, add_mapping, name_the_left_out
 from tracker.domain.normalise import id_ as id_of
-from tracker.errors import UserError
+from tracker.errors import UserError, tell
 from tracker.importing import catalogue, entries, meaning, presets, yaml_file
 from tracker.importing.catalogue import Result
 from tracker.importing.connection import connect
@@ -167,11 +166,11 @@ async def _bring(settings: Settings, arguments: Namespace, wanted: Sequence[Entr
             defaults=settings.catalogue_defaults,
         )
     for line in result.errors[:_MOST_ERRORS]:
-        print(line, file=sys.stderr)
+        tell(line)
     if result.errors:
         raise UserError(f"nothing is changed. Errors: {len(result.errors)}")
     for line in result.warnings[:_MOST_ERRORS]:
-        print(f"tracker: warning: {line}", file=sys.stderr)
+        tell(f"tracker: warning: {line}")
     print(json.dumps(_plan(result)) if arguments.json else _plan_in_words(result, arguments.dry_run))
     return 0
 

@@ -57,6 +57,7 @@ Fields have the names of the API. legacy_id is the click's id in the earlier tra
 
   required  offer_id, affiliate_id, created_at, and legacy_id (or the hash of an export of this tracker)
   useful    is_unique, status, is_bot, country_code, device_os, browser, ip, user_agent, aff_sub …, …
+            legacy_source: the source of the row's legacy_id, if not --source
 
 Offers and affiliates must exist. A field that a row leaves out is unknown. Without a status the click is
 accepted, and without is_unique it is unique.
@@ -78,7 +79,7 @@ Fields have the names of the API. click_hash is the click's hash or its id in th
 
   required  click_hash, status, created_at
   useful    legacy_id, order_id, goal_id or goal_name (else the offer's base goal), payout, revenue, currency,
-            sale_amount, …
+            sale_amount, legacy_source (the source of the row's earlier ids, if not --source), …
 
 Conversions are kept as the earlier tracker had them: no window, cap or price is applied, and no postback goes
 to an affiliate. Approved conversions are booked. A status may be one of status-words. currency applies to all

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from tracker.commands.arguments import text
 from tracker.commands.author import author
 from tracker.domain.money import show
+from tracker.errors import tell
 from tracker.importing import undo
 from tracker.importing.connection import connect
 from tracker.importing.undo import Outcome, Undo
@@ -65,14 +65,14 @@ async def run(settings: Settings, arguments: Namespace) -> int:
         print(json.dumps(_as_json(wanted, outcome)))
         return 0
     for line in map(_named, outcome.holders):
-        print(line, file=sys.stderr)
+        tell(line)
     print(_in_words(wanted, outcome))
     return 0
 
 
 _WHY = {
     "live": "came by a postback or the API",
-    "of another source": "is of another source",
+    "of another source": "was imported with --source {source}",
     "unmarked": "was imported by an earlier version",
     "changed": "was touched by a postback or a person since its import",
     "deleted": "was imported, and --kind leaves conversions out",
@@ -82,9 +82,8 @@ _WHY = {
 
 
 def _named(holder: Holder) -> str:
-    return (
-        f"click {holder.click} stays: conversion {holder.conversion_id} ({holder.status}) {_WHY[holder.why]}"
-    )
+    why = _WHY[holder.why].format(source=holder.source)
+    return f"click {holder.click} stays: conversion {holder.conversion_id} ({holder.status}) {why}"
 
 
 def _in_words(wanted: Undo, outcome: Outcome) -> str:

@@ -21,7 +21,7 @@ class Shown(Enum):
     HASH = auto()  # a UUID as 32 hexadecimal digits
     NUMBER = auto()  # 64 bits as 16 hexadecimal digits
     NAME = auto()  # the name of the row that an id refers to
-    LEGACY = auto()  # the id in an earlier tracker
+    LEGACY = auto()  # the id in an earlier tracker, and the name of that tracker
     COMPUTED = auto()  # no column: conversions tell it, or the time in the hash
 
 
@@ -212,6 +212,8 @@ FIELDS: Final = (
           filter="Clicks of this visitor."),
     Field("legacy_id", blank=None, shown=Shown.LEGACY, about="The click's id in an earlier tracker.",
           example="10278c6ea8b2b8", seen_by=BOTH),
+    Field("legacy_source", blank=None, shown=Shown.LEGACY,
+          about="The operator's name of that tracker, for `source`. null: not noted.", example="earlier"),
 )
 # fmt: on
 

@@ -29,7 +29,7 @@ _NAMES = {resource.table.name: name for name, resource in KINDS.items()}
 
 LEFT_OUT = """\
 Left out are advertisers' postback secrets, API tokens and webhooks: make them where the file is imported. An
-advertiser keeps a secret that you know: `tracker postback-secrets add ADVERTISER secret=…`.
+advertiser keeps a secret that you know: `tracker postback-secrets add ADVERTISER --secret-file FILE`.
 Also left out are the history of prices, and clicks that count towards caps: `tracker backup` copies these.
 Keep the file private: it has e-mail addresses, and URLs with partners' own keys.
 """

@@ -18,7 +18,7 @@ from tracker.edge.read.client_address import plain_address
 from tracker.importing import values
 from tracker.importing.date_formats import DateFormat
 from tracker.importing.values import RowError, read_all
-from tracker.store.imports.clicks import ImportedClick, Written
+from tracker.store.imports.clicks import EarlierId, ImportedClick, Written
 from tracker.store.imports.progress import MISSING, Known
 
 _LONGEST_WORD = 100
@@ -85,7 +85,7 @@ def _address(text: str) -> str:
 
 def _readers(zone: tzinfo, dates: Sequence[DateFormat]) -> dict[str, values.Reader]:
     by_type = {field.name: _reader(field) for field in FIELDS}
-    return {**by_type, **_READERS, "created_at": values.moment(zone, dates)}
+    return {**by_type, **_READERS, "legacy_source": values.source, "created_at": values.moment(zone, dates)}
 
 
 def _reader(field: Field) -> values.Reader:
@@ -134,8 +134,10 @@ class ClickReader(NamedTuple):
             RowError: naming each field that is wrong.
         """
         found = read_all(fields, self.readers)
-        hash_, legacy_id = self._identity(found)
-        written = self._written(fields, found, hash_, legacy_id)
+        named_source = found.pop("legacy_source", None)
+        source = named_source or self.source
+        hash_, earlier = self._identity(found, source)
+        written = self._written(fields, found, hash_, earlier, source)
         found |= _grouped(found, hash_)
         for name, value in self._from_catalogue(found).items():
             if name not in fields:  # null means that there is no value
@@ -143,15 +145,18 @@ class ClickReader(NamedTuple):
         found.setdefault("requested_offer_id", found["offer_id"])
         found.setdefault("visitor_key", _signed(int(hash_[16:], 16)))  # no other source's
         named = _compared(tuple(fields))
-        return ImportedClick(ClickRow._make(_in_order(_BLANK | found)), legacy_id, named, written)
+        row = ClickRow._make(_in_order(_BLANK | found))
+        return ImportedClick(row, earlier, named, named_source is not None, written)
 
-    def _identity(self, found: dict[str, Any]) -> tuple[str, str | None]:
+    def _identity(self, found: dict[str, Any], source: str) -> tuple[str, EarlierId | None]:
         """The click's hash here, and the earlier id that leads to it."""
         hash_, legacy_id, millis = (found.get(name) for name in ("hash", "legacy_id", "created_at"))
         own = normalise.hash_(hash_) if hash_ else ""
         if is_click_hash(own):
             _check_time(own, millis, self.zone)
-            return own, None if normalise.hash_(legacy_id or "") == own else legacy_id
+            if legacy_id is None or normalise.hash_(legacy_id) == own:
+                return own, None
+            return own, (legacy_id, source)
         earlier = legacy_id if hash_ is None else hash_
         if earlier is None:
             raise RowError({"legacy_id": "is missing, and there is no hash either"})
@@ -159,19 +164,25 @@ class ClickReader(NamedTuple):
             raise RowError({"hash": "is no hash of this tracker, and legacy_id is another one"})
         if millis is None:
             raise RowError({"created_at": "is missing"})
-        return legacy_hash(millis, self.source, earlier), earlier
+        return legacy_hash(millis, source, earlier), (earlier, source)
 
     def _written(
-        self, fields: Mapping[str, Any], found: Mapping[str, Any], hash_: str, legacy_id: str | None
+        self,
+        fields: Mapping[str, Any],
+        found: Mapping[str, Any],
+        hash_: str,
+        earlier: EarlierId | None,
+        source: str,
     ) -> Written | None:
         """The id as the file has it, if earlier versions took that other text for an earlier id."""
         millis = found.get("created_at")
+        legacy_id = earlier and earlier[0]
         text = (legacy_id and fields.get("legacy_id")) or fields.get("hash")
         if not isinstance(text, str) or text in (legacy_id, hash_) or millis is None:
             return None
         if legacy_id is not None and normalise.hash_(found.get("hash") or "") == hash_:
-            return Written(text, hash_)
-        return Written(text, legacy_hash(millis, self.source, text))
+            return Written((text, source), hash_)
+        return Written((text, source), legacy_hash(millis, source, text))
 
     def _from_catalogue(self, found: Mapping[str, Any]) -> dict[str, Any]:
         offer = self.known.offers.get(found.get("offer_id", 0))

@@ -33,7 +33,8 @@ IDS = frozenset({"click_hash", "hash", "legacy_id", "order_id"})
 _DERIVED = (
     *("id", "click_id", "offer_id", "offer_name", "offer_url_id", "advertiser_id"),
     *("advertiser_name", "affiliate_id", "affiliate_name", "country_code", "device_type", "device_os"),
-    *("browser", "affiliate_source", "is_test", "click_created_at", "click_legacy_id", *OF_CLICK),
+    *("browser", "affiliate_source", "is_test", "click_created_at", "click_legacy_id", "click_legacy_source"),
+    *OF_CLICK,
 )
 
 
@@ -76,6 +77,7 @@ def _readers(zone: tzinfo, words: Collection[str], dates: Sequence[DateFormat]) 
     return {
         "click_hash": values.written_key,
         **dict.fromkeys(("hash", "legacy_id"), values.key),
+        "legacy_source": values.source,
         "order_id": values.written_key,
         "goal_id": _goal_id,
         **dict.fromkeys(_GOALS, _goal),
@@ -129,7 +131,7 @@ class ConversionReader(NamedTuple):
         ids = {name: fields.get(name) for name in ("hash", "legacy_id")}
         ids |= {"click_hash": click_text, "order_id": order_text}
         row |= {name: _click(row[name]) for name in ("hash", "click_hash") if name in row}
-        hash_ = self._hash(row)
+        hash_, legacy_id = self._hash(row), self._legacy_id(row)
         written = {name: text for name, text in ids.items() if text and text != row.get(name)}
         currency = row.get("currency")
         return ImportedConversion(
@@ -137,7 +139,8 @@ class ConversionReader(NamedTuple):
             click=click_text,
             goal_id=row.get("goal_id"),
             goal=_named_goal(row),
-            legacy_id=self._legacy_id(row),
+            legacy_id=legacy_id,
+            legacy_source=row.get("legacy_source"),
             order_id=order_id,
             order_text=order_text or None,
             order_absent=order_id is None and "order_id" in fields,
@@ -155,7 +158,7 @@ class ConversionReader(NamedTuple):
             own=tuple(row.get(name, "") for name in ("advertiser_external_id", *ADV_SUBS)),
             created_at=_time(millis_of(hash_)),
             updated_at=_time(self._updated(row, millis_of(hash_))),
-            named=_compared(tuple(fields)),
+            named=_compared(tuple(fields), names_source=legacy_id is not None and "legacy_source" in row),
             written_hash=self._hash(row | written) if written else hash_,
         )
 
@@ -179,14 +182,16 @@ class ConversionReader(NamedTuple):
             return str(own)
         goal = row.get("goal_id") or _named_goal(row)
         about = "\0".join((row["click_hash"], str(goal), row.get("order_id", "")))
-        return hash_for(millis, f"{self.source}\0conversion\0{row.get('legacy_id') or own or about}")
+        source = row.get("legacy_source") or self.source
+        return hash_for(millis, f"{source}\0conversion\0{row.get('legacy_id') or own or about}")
 
 
 @lru_cache(64)  # the rows of a file mostly have the same value
-def _compared(fields: tuple[str, ...]) -> tuple[str, ...]:
-    """The columns that the table must have exactly as the file."""
+def _compared(fields: tuple[str, ...], *, names_source: bool) -> tuple[str, ...]:
+    """The columns that the table must have exactly as the file. A source is one where the row names it."""
     currencies = _CURRENCIES if "currency" in fields else ()
-    return tuple(name for name in COMPARED if name in fields or name in currencies)
+    named = tuple(name for name in COMPARED if name in fields or name in currencies)
+    return named if names_source else tuple(name for name in named if name != "legacy_source")
 
 
 def _as_written(order_id: Any) -> str:

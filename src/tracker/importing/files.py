@@ -116,12 +116,20 @@ class RowFile:
             return iter(())
         if begins_with == "[":
             return self._list(chain([first], iter(partial(content.read, _BUFFER), "")))
+        if begins_with == "{" and len(first) > LONGEST:
+            raise self._too_long()
         second = content.readline(LONGEST + 1)
         begin = [first, second] if second else [first]
         texts = self._bounded(above, chain(begin, iter(partial(content.readline, LONGEST + 1), "")))
         if begins_with == "{":
             return self._ndjson(above, texts) if _is_ndjson(first, second) else self._json(texts)
         return self._csv(above, texts, is_for_people=csv_rows.is_for_people(content))
+
+    def _too_long(self) -> UserError:
+        return UserError(
+            f"{self.path}: its JSON object is longer than {LONGEST >> 20} MiB: write its rows as NDJSON, one "
+            f"object per line, such as by `jq -c '.{self._rows or 'data'}[]'`"
+        )
 
     def _bounded(self, above: int, texts: Iterable[str]) -> Iterator[str]:
         for number, text in enumerate(texts, above + 1):
@@ -137,10 +145,7 @@ class RowFile:
         for text in texts:
             parts.append(text)
             if self.taken > LONGEST:
-                raise UserError(
-                    f"{self.path}: its JSON object is longer than {LONGEST >> 20} MiB: write its rows as "
-                    "NDJSON, one object per line, such as by `jq -c '.data[]'`"
-                )
+                raise self._too_long()
         try:
             content = orjson.loads("".join(parts))
         except orjson.JSONDecodeError as error:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import date
@@ -21,7 +20,7 @@ from typing import Any, NamedTuple, Protocol
 
 import orjson
 
-from tracker.errors import UserError
+from tracker.errors import UserError, tell
 from tracker.importing.files import Line, RowFile
 from tracker.importing.progress import Progress
 from tracker.importing.values import RowError
@@ -111,7 +110,8 @@ async def run(connection: Connection, job: Job) -> Outcome:
         await imports.start(connection, digest, job.kind, job.source, job.file.path.name)
     outcome = await _store_and_compare(connection, job, digest, so_far.rows if so_far else 0)
     # Another file may replace the rows of this one. Then this file is another change, not a known one.
-    if not job.is_dry and (job.replaces or not outcome.is_proven):
+    # Rows that were refused are tried again by the next import: their offer may be there then.
+    if not job.is_dry and (job.replaces or outcome.run.refused or not outcome.is_proven):
         await imports.forget(connection, digest)
     return outcome
 
@@ -214,7 +214,7 @@ def _refuse(wrong: WrongRows, job: Job, state: str) -> None:
 
 def _name(job: Job, wrong: Iterable[tuple[Line, str]]) -> None:
     for line, why in wrong:
-        print(f"{job.file.path.name}:{line.number}: {why}", file=sys.stderr)
+        tell(f"{job.file.path.name}:{line.number}: {why}")
 
 
 async def _batches(job: Job, done: str) -> AsyncIterator[_Rows]:

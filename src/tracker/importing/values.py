@@ -16,6 +16,7 @@ from tracker.domain.normalise import given, trim, word
 from tracker.edge.read.link import MAX_VALUE
 from tracker.edge.read.text import crop
 from tracker.importing.date_formats import DateFormat
+from tracker.store.legacy_clicks import OWN
 
 Reader = Callable[[Any], Any]
 
@@ -125,6 +126,14 @@ def key(value: Any) -> str:
     if not 0 < len(text) <= MAX_KEY or not text.isprintable():
         raise ValueError(f"is not a text of 1 to {MAX_KEY} printable characters")
     return text
+
+
+def source(value: Any) -> str:
+    """The name of an earlier tracker."""
+    name = key(value)
+    if name == OWN:
+        raise ValueError("is this tracker, and no earlier one")
+    return name
 
 
 def written_key(value: Any) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tracker.errors import tell
 from tracker.importing.files import Line
 
 _MOST_NAMED = 10
@@ -38,7 +38,7 @@ class WrongRows:
             self._kinds[kind] += 1
             self._first.setdefault(kind, (line.number, why))
             if self._kinds[kind] <= _MOST_NAMED:
-                print(f"{self._name}:{line.number}: {why}", file=sys.stderr)
+                tell(f"{self._name}:{line.number}: {why}")
 
     def end(self) -> None:
         """Say how many rows of each kind were not named."""
@@ -47,10 +47,7 @@ class WrongRows:
                 first, why = self._first[kind]
                 rows = "row" if number == _MOST_NAMED + 1 else "rows"
                 like = why if kind != _OTHERS else _OTHERS
-                print(
-                    f"{self._name}: and {number - _MOST_NAMED:,} more {rows} as {first}: {like}",
-                    file=sys.stderr,
-                )
+                tell(f"{self._name}: and {number - _MOST_NAMED:,} more {rows} as {first}: {like}")
 
 
 def _kind_of(why: str, fields: Mapping[str, Any]) -> str:

@@ -54,8 +54,11 @@ async def try_postback(connection: db.Connection, url: str, ip: str) -> Trial:
 
 def _scope(url: str, ip: str) -> Trial:
     """The request, as ASGI describes it."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # of a bracket without its other one
+        parts = None
+    if parts is None or parts.scheme not in ("http", "https") or not parts.netloc:
         raise UserError("give the whole URL of the postback, from http:// or https:// on")
     return {
         "method": "GET",

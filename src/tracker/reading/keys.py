@@ -1,12 +1,12 @@
 """What names a click or a conversion: its hash, its id, or its id in an earlier tracker.
 
-A hash has one meaning. A number may be an id of this tracker and of earlier ones. If it means several rows,
-nothing is guessed: `source` names the tracker.
+A hash of this tracker has one meaning. A number may be an id of this tracker and of earlier ones. If it means
+several rows, nothing is guessed: `source` names the tracker.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import tzinfo
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -67,11 +67,17 @@ async def find(
         ParameterError: it means several.
     """
     key = crop(key, len(key))  # a path may have controls, which no text of PostgreSQL has
+    if is_click_hash(key) and source in (None, OWN):
+        own = await kind.one(pool, key, zone, visibility.narrow)
+        if own is not None:
+            return visibility.show([own])[0]
     meant = [*(await _look_up(pool, kind, [key], source, visibility.owner))[key]]
     if (id_ := _number(key)) and source in (None, OWN) and (hash_ := await kind.hash_of(pool, id_)):
         meant.append(LegacyClick(key, hash_, OWN))
     sources = {click.hash: click.source for click in meant}
     rows = {hash_: row for hash_ in sources if (row := await kind.one(pool, hash_, zone, visibility.narrow))}
+    if key in rows:  # the hash of a row means that row
+        rows = {key: rows[key]}
     if len(rows) > 1:
         raise _ambiguous("id", key, (sources[hash_] for hash_ in rows))
     return visibility.show([*rows.values()])[0] if rows else None
@@ -90,7 +96,7 @@ async def by_hash(
     for name, kind in kinds.items():
         if keys := getattr(query, name, None):
             meant = await _look_up(pool, kind, keys, source, owner)
-            hashes = [_only(name, key, clicks) for key, clicks in meant.items() if clicks]
+            hashes = [hash_ for key, clicks in meant.items() for hash_ in _hashes(name, key, clicks)]
             changed[name] = tuple(dict.fromkeys(hashes)) or (ZERO_HASH,)  # which no row has
     for name, kind in ids.items():
         if keys := getattr(query, name, None):
@@ -114,19 +120,30 @@ async def _check_ids(
 async def _look_up(
     pool: Pool, kind: Kind, keys: Iterable[str], source: str | None, owner: Owner | None
 ) -> dict[str, list[LegacyClick]]:
-    """What keys mean as hashes and as ids of earlier trackers."""
-    others = {form for key in keys if not is_click_hash(key) for form in (key, trim(key))}
-    found = {} if source == OWN else await kind.find(pool, others, owner)
+    """What keys mean as hashes and as ids of earlier trackers.
+
+    An id of an earlier tracker may look like a hash. Then both are meant.
+    """
+    forms = {form for key in keys for form in (key, trim(key))}
+    found = {} if source == OWN else await kind.find(pool, forms, owner)
     own = {
         id_: [click for click in clicks if source is None or click.is_of(source)]
         for id_, clicks in found.items()
     }
-    return {key: own.get(key) or _as_hash(key) or own.get(trim(key), []) for key in keys}
+    both = {key: [*own.get(key, ()), *_as_hash(key)] for key in keys if source is None and is_click_hash(key)}
+    return {key: own.get(key) or _as_hash(key) or own.get(trim(key), []) for key in keys} | both
 
 
 def _as_hash(key: str) -> list[LegacyClick]:
     hash_ = normalise.hash_(key)
     return [LegacyClick(key, hash_, OWN)] if hash_ else []
+
+
+def _hashes(name: str, key: str, clicks: Sequence[LegacyClick]) -> list[str]:
+    """The hash that a key is, and the one of the click with that earlier id."""
+    earlier = [click for click in clicks if click.source != OWN]
+    own = [click.hash for click in clicks if click.source == OWN]
+    return [*own, _only(name, key, earlier)] if earlier else own
 
 
 def _only(name: str, key: str, clicks: Iterable[LegacyClick]) -> str:

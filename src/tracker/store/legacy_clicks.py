@@ -29,12 +29,15 @@ SELECT legacy_id, encode(uuid_send(hash), 'hex'), source FROM legacy_click CROSS
 WHERE legacy_id = ANY ($1) ORDER BY source
 """
 _FIND_CONVERSIONS = """
-SELECT legacy_id, encode(uuid_send(hash), 'hex'), coalesce(import_source, '') FROM conversion
-WHERE legacy_id = ANY ($1) AND {owner} = ANY ($2) ORDER BY import_source
+SELECT legacy_id, encode(uuid_send(hash), 'hex'), coalesce(legacy_source, import_source, '') AS source
+FROM conversion WHERE legacy_id = ANY ($1) AND {owner} = ANY ($2) ORDER BY source
 """
 
-ID_OF = "(SELECT legacy_id FROM legacy_click WHERE hash = {} ORDER BY source, legacy_id LIMIT 1)"
-"""SQL: the earlier id of the click with a hash. Null if it has none. The first of several."""
+JOINED = """LEFT JOIN LATERAL (
+    SELECT legacy_id, NULLIF(source, '') AS legacy_source FROM legacy_click
+    WHERE hash = {} ORDER BY source, legacy_id LIMIT 1
+) AS earlier ON true"""
+"""SQL: joins the earlier id of the click with a hash, and its source. Nulls: it has none."""
 
 
 class LegacyClick(NamedTuple):
@@ -79,6 +82,12 @@ def _by_id(rows: Iterable[Any]) -> Found:
     for click in map(LegacyClick._make, rows):
         found[click.legacy_id].append(click)
     return found
+
+
+def source_of(conversion: Mapping[str, Any]) -> str | None:
+    """The source of a conversion's own earlier id, if it has one: its own, or the import's."""
+    source: str | None = conversion["legacy_source"] or conversion["import_source"]
+    return source
 
 
 def only(found: Iterable[LegacyClick]) -> str | None:

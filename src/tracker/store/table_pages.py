@@ -25,6 +25,7 @@ class PagedTable(NamedTuple):
     newest_first: bool
     condition: str
     values: tuple[object, ...]  # parameters of the condition from $1 on
+    joined: str = ""  # what is joined to each shown row of `c`
 
 
 class PageQuery(NamedTuple):
@@ -91,7 +92,7 @@ async def read(
     statement = f"""
 SELECT {walked.select}
 FROM (SELECT * FROM {walked.table} WHERE {condition}
-      ORDER BY {order} LIMIT {int(limit)} OFFSET {int(offset)}) AS c
+      ORDER BY {order} LIMIT {int(limit)} OFFSET {int(offset)}) AS c {walked.joined}
 ORDER BY {order}
 """  # noqa: S608
     records: list[asyncpg.Record] = await connection.fetch(statement, *values)

@@ -55,6 +55,8 @@ EXAMPLE: dict[str, Any] = {
     "click_legacy_id": click_schema.EXAMPLE["legacy_id"],
     "legacy_id": "7731",
     "is_unproven": False,
+    "click_legacy_source": "earlier",
+    "legacy_source": "earlier",
 }
 
 
@@ -124,6 +126,12 @@ class Conversion(create_model("Conversion", __base__=_FirstKeys, **_OF_CLICK, **
 
     is_unproven: bool = Field(
         description="true: on hold, because its postback came without a secret or address of the advertiser."
+    )
+    click_legacy_source: str | None = Field(
+        description="The operator's name of the tracker with click_legacy_id. null: not noted."
+    )
+    legacy_source: str | None = Field(
+        description="The operator's name of the tracker with legacy_id. null: not noted."
     )
 
 

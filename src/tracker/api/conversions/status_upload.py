@@ -25,7 +25,6 @@ from tracker.api.http.listing import as_json
 from tracker.api.http.problems import Problem, invalid
 from tracker.catalogue.resource import read_id
 from tracker.domain import normalise
-from tracker.domain.click_id import is_click_hash
 from tracker.domain.csv_rows import Columns, CsvError, is_for_people, open_text, read_header
 from tracker.domain.json_object import field_there_twice
 from tracker.domain.normalise import PERCENT, given, trim, word
@@ -259,7 +258,7 @@ def _line(number: int, fields: Mapping[str, Any]) -> Line:
         _id("advertiser_id", values["advertiser_id"]),
         word(values["status"]),
         trim(written["sale_status"]) or None,
-        "" if is_click_hash(hash_) and written["hash"] == hash_ else written["hash"],
+        written["hash"],
         values["legacy_id"],
     )
 

@@ -142,7 +142,7 @@ class LinkForms:
 
 
 def _without_signature(link: Link, form: LinkForm) -> Link:
-    """A test link whose signature goes on to no page, whatever the form calls it."""
+    """A test link whose signature goes on to no page, by any name."""
     names = {name for name, place in form.places.items() if place == PLACES["test"]}
     pairs = (
         pair

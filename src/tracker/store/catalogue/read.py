@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import orjson
 
@@ -188,9 +189,10 @@ async def read_table(connection: Connection, table: str) -> Rows:
 
 
 async def read_link_forms(connection: Connection, path: str) -> Rows:
-    """The link forms that may match a path: forms of this path, and forms with placeholders."""
-    wanted = f"{_QUERIES['link_form'].every} WHERE rtrim(path, '/') = rtrim($1, '/') OR path LIKE '%{{%'"
-    return _parsed(await connection.fetch(wanted, path))
+    """The link forms that may match a path: of this path, and with placeholders or percent-encoded."""
+    places = "rtrim(path, '/') = ANY ($1) OR strpos(path, '{') > 0 OR strpos(path, '%') > 0"
+    paths = [path.rstrip("/"), unquote(path).rstrip("/")]
+    return _parsed(await connection.fetch(f"{_QUERIES['link_form'].every} WHERE {places}", paths))
 
 
 async def read_link_codes(connection: Connection, codes: Sequence[str]) -> Rows:

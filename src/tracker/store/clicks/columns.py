@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, tzinfo
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -24,7 +24,7 @@ _SQL: Final[Mapping[Shown, str]] = {
     Shown.HASH: _HEX,
     Shown.NUMBER: "lpad(to_hex({0}), 16, '0')",
     Shown.NAME: "of_{1}.name",
-    Shown.LEGACY: legacy_clicks.ID_OF.format("c.hash"),
+    Shown.LEGACY: "earlier.{0}",
     Shown.COMPUTED: "",
 }
 
@@ -46,6 +46,9 @@ TEXTS = tuple(field.name for field in FIELDS if field.shown_kind is str and fiel
 
 # OFFSET 0: each name is looked up once, although the planner would rather read all affiliates.
 _NAME = "LEFT JOIN LATERAL (SELECT name FROM {0} WHERE id = c.{0}_id AND {1} OFFSET 0) AS of_{0} ON true"
+
+_EARLIER = legacy_clicks.JOINED.format("c.hash")
+_OF_EARLIER = frozenset(field.name for field in FIELDS if field.shown is Shown.LEGACY)
 
 # An owner sees a visitor's first click only if that click is its own too.
 _OWN_GROUP = f"CASE WHEN group_hash = hash OR group_hash = ANY ({{}}) THEN {_HEX.format('group_hash')} END"
@@ -96,27 +99,29 @@ def _json_column(key: str, column: str) -> str:
     return f"{column or 'NULL'}{'::text' if key in _FLAGS else ''}"
 
 
-def _from(clicks: str, sort: str, viewer: Viewer | None) -> str:
+def _from(clicks: str, sort: str, viewer: Viewer | None, keys: Collection[str]) -> str:
     conditions = {"offer": visible_offers(viewer and viewer.owner), "advertiser": "true", "affiliate": "true"}
-    names = " ".join(_NAME.format(table, condition) for table, condition in conditions.items())
-    return f"FROM ({clicks}) AS c {names} ORDER BY c.{sort}"
+    joins = [_NAME.format(table, condition) for table, condition in conditions.items()]
+    if not _OF_EARLIER.isdisjoint(keys):
+        joins.append(_EARLIER)
+    return f"FROM ({clicks}) AS c {' '.join(joins)} ORDER BY c.{sort}"
 
 
 def select(clicks: str, sort: str, viewer: Viewer | None) -> str:
     """A query of the records of some clicks for `row`, as a viewer sees them. None: the network."""
     columns = _columns(viewer)
     usual = ", ".join(f"{columns[key]} AS {key}" for key in _USUAL)
-    return f"SELECT {usual}, {_RARE_COLUMN}, {_CONVERSIONS} {_from(clicks, sort, viewer)}"
+    return f"SELECT {usual}, {_RARE_COLUMN}, {_CONVERSIONS} {_from(clicks, sort, viewer, KEYS)}"
 
 
-def select_json(clicks: str, sort: str, viewer: Viewer | None, keys: Iterable[str]) -> str:
+def select_json(clicks: str, sort: str, viewer: Viewer | None, keys: Collection[str]) -> str:
     """A query of columns that COPY can write as JSON values, with one more for the conversions or null.
 
     created_at is null, and the other columns do not contain the conversions' values yet.
     """
     columns = _columns(viewer)
     own = ", ".join(f"{_json_column(key, columns[key])} AS {key}" for key in keys)
-    return f"SELECT {own}, {_CONVERSIONS} {_from(clicks, sort, viewer)}"
+    return f"SELECT {own}, {_CONVERSIONS} {_from(clicks, sort, viewer, keys)}"
 
 
 def row(record: asyncpg.Record, zone: tzinfo) -> Row:

@@ -99,9 +99,11 @@ OF_CLICK: Final = tuple(field.name for field in FIELDS if field.frozen and field
 _COLUMNS: Final = {
     **_FIRST_COLUMNS,
     **{name: click_columns.column(BY_NAME[name]) for name in OF_CLICK},
-    "click_legacy_id": legacy_clicks.ID_OF.format("c.click_hash"),
-    "legacy_id": "legacy_id",
+    "click_legacy_id": "earlier.legacy_id",
+    "legacy_id": "c.legacy_id",
     "is_unproven": "is_unproven",
+    "click_legacy_source": "earlier.legacy_source",
+    "legacy_source": "CASE WHEN c.legacy_id IS NOT NULL THEN coalesce(c.legacy_source, c.import_source) END",
 }
 
 KEYS = tuple(_COLUMNS)
@@ -125,6 +127,8 @@ FILTERS_OF_CLICK: Final = tuple(
 )
 FILTERS: Final = (*_OWN_FILTERS, *FILTERS_OF_CLICK)
 """Columns for filters of conversions."""
+
+_EARLIER = legacy_clicks.JOINED.format("c.click_hash")
 
 _NAMES_OF_OFFER = ("offer_name", "goal_name")
 """Keys that are null for viewers who may not see the offer."""
@@ -251,6 +255,7 @@ def _walked(conversions: ConversionFilter, order: Order, further: str = "true") 
         order.newest_first,
         f"{condition} AND {further}",
         tuple(values),
+        _EARLIER,
     )
 
 

@@ -73,12 +73,14 @@ class Facts(NamedTuple):
     @classmethod
     async def read(cls, connection: Connection, postbacks: Collection[Postback]) -> Facts:
         version = await connection.fetchval(VERSION)
-        others = [postback for postback in postbacks if postback.click_hash != postback.click_text]
+        own = {hash_ for postback in postbacks if (hash_ := postback.click_hash)}
+        clicks = await _clicks(connection, own)
+        known = {click.hash: click.hash for click in clicks}
+        others = [each for each in postbacks if known.get(each.click_hash or "") != each.click_text]
         legacy_ids = {id_ for postback in others for id_ in (postback.click_text, postback.click_id)}
         legacy = await legacy_clicks.find(connection, legacy_ids)
-        hashes = {click.hash for found in legacy.values() for click in found}
-        hashes |= {hash_ for postback in postbacks if (hash_ := postback.click_hash)}
-        clicks = [ConvertedClick._make(row) for row in await connection.fetch(CLICKS, list(hashes))]
+        earlier = {click.hash for found in legacy.values() for click in found}
+        clicks += await _clicks(connection, earlier - known.keys())
         goal_ids = [postback.goal_id for postback in postbacks if postback.goal_id is not None]
         rows = await connection.fetch(GOALS, goal_ids, list({click.offer_id for click in clicks}))
         goals = [(_goal(row), row["is_base"]) for row in rows]
@@ -122,7 +124,7 @@ class Facts(NamedTuple):
         """The hashes that a click id may mean.
 
         An earlier tracker's id is looked up as it was written, then trimmed. Earlier versions took a hash in
-        another form than ours for such an id.
+        another form than ours for such an id. An id that looks like a hash is one if its click is there.
         """
         own = {postback.click_hash} if postback.click_hash else set()
         return (
@@ -165,6 +167,11 @@ class Facts(NamedTuple):
 
     def trust_of(self, click: ConvertedClick) -> Trust:
         return self.trust.get(click.advertiser_id, _NO_TRUST)
+
+
+async def _clicks(connection: Connection, hashes: Collection[str]) -> list[ConvertedClick]:
+    rows = await connection.fetch(CLICKS, list(hashes)) if hashes else []
+    return [ConvertedClick._make(row) for row in rows]
 
 
 _NO_TRUST = Trust(True, ())

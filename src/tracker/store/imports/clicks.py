@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import date
 from functools import lru_cache
 from operator import attrgetter, itemgetter
@@ -28,7 +28,8 @@ INSERT INTO imported_click (hash, source) SELECT hash, $1 FROM inserted ON CONFL
 _INSERT_CLICKS = f"{clicks.inserting('stored')}, noted AS ({_NOTE_IMPORTED}) {clicks.PASSED_OVER}"
 _NOTE_LEGACY = """
 INSERT INTO legacy_click (legacy_id, hash, source)
-SELECT legacy_id, hash, $3 FROM unnest($1::text[], $2::uuid[]) AS new (legacy_id, hash) ORDER BY legacy_id
+SELECT legacy_id, hash, source
+FROM unnest($1::text[], $2::text[], $3::uuid[]) AS new (legacy_id, source, hash) ORDER BY legacy_id, source
 """
 # The bounds match the list. They let the planner skip partitions.
 _FOUND = """
@@ -38,33 +39,44 @@ FROM click WHERE hash = ANY ($1::uuid[]) AND hash BETWEEN $2 AND $3
 
 _IMPORTED = "SELECT hash FROM imported_click WHERE hash = ANY ($1::uuid[])"
 
-# The checked rows of a file so far: an earlier id belongs to the first click with it.
+# The checked rows of a file so far: an earlier id of a source belongs to the first click with it.
 _CHECKED = """
-CREATE TEMP TABLE IF NOT EXISTS checked_legacy (legacy_id text PRIMARY KEY, hash uuid NOT NULL);
+CREATE TEMP TABLE IF NOT EXISTS checked_legacy (
+    legacy_id text, source text, hash uuid NOT NULL, PRIMARY KEY (legacy_id, source)
+);
 TRUNCATE checked_legacy
 """
 _CHECK_LEGACY = """
-WITH wanted AS (SELECT * FROM unnest($1::text[], $2::uuid[]) WITH ORDINALITY AS new (legacy_id, hash, place)),
-noted AS (
-    INSERT INTO checked_legacy SELECT legacy_id, hash FROM wanted ORDER BY place ON CONFLICT DO NOTHING
-    RETURNING legacy_id, hash
+WITH wanted AS (
+    SELECT * FROM unnest($1::text[], $2::text[], $3::uuid[])
+        WITH ORDINALITY AS new (legacy_id, source, hash, place)
+), noted AS (
+    INSERT INTO checked_legacy SELECT legacy_id, source, hash FROM wanted ORDER BY place
+    ON CONFLICT DO NOTHING
+    RETURNING legacy_id, source, hash
 )
-SELECT legacy_id, hash FROM noted
-UNION SELECT legacy_id, checked_legacy.hash FROM wanted JOIN checked_legacy USING (legacy_id)
+SELECT legacy_id, source, hash FROM noted
+UNION
+SELECT legacy_id, source, checked_legacy.hash FROM wanted JOIN checked_legacy USING (legacy_id, source)
 """
+
+
+EarlierId = tuple[str, str]
+"""An id in an earlier tracker, and the source that it is of."""
 
 
 class Written(NamedTuple):
     """The earlier id as it was written, and the hash that earlier versions made from it."""
 
-    legacy_id: str
+    earlier: EarlierId
     hash: str
 
 
 class ImportedClick(NamedTuple):
     row: ClickRow
-    legacy_id: str | None
+    earlier: EarlierId | None
     named: tuple[str, ...]  # the row's fields in the file
+    names_source: bool = False  # otherwise the source is the import's
     written: Written | None = None  # None: as it is
 
     def as_written(self) -> ImportedClick:
@@ -72,7 +84,7 @@ class ImportedClick(NamedTuple):
         assert self.written
         group_hash = self.written.hash if self.row.group_hash == self.row.hash else self.row.group_hash
         row = self.row._replace(hash=self.written.hash, group_hash=group_hash)
-        return ImportedClick(row, self.written.legacy_id, self.named)
+        return ImportedClick(row, self.written.earlier, self.named, self.names_source)
 
 
 class ClickStore:
@@ -126,10 +138,10 @@ class ClickStore:
     async def check(self, items: Sequence[ImportedClick]) -> dict[int, str]:
         """Why some rows could not be stored after the ones checked before, by position. Nothing is stored."""
         items = await self._as_known(items)
-        wanted = [(item.legacy_id, item.row.hash) for item in items if item.legacy_id is not None]
+        wanted = [(*item.earlier, item.row.hash) for item in items if item.earlier]
         noted = await self._connection.fetch(_CHECK_LEGACY, *zip(*wanted, strict=True)) if wanted else []
-        others = _other_than(items, {row["legacy_id"]: row["hash"].hex for row in noted})
-        others |= await self._of_others(items)
+        others = _other_than(items, {(id_, source): hash_.hex for id_, source, hash_ in noted})
+        others |= _other_than(items, await self._legacy(_firsts(items)))
         rows = [
             (place, item.row.hash, item.named, item.row)
             for place, item in enumerate(items)
@@ -140,21 +152,22 @@ class ClickStore:
     async def compare(self, items: Sequence[ImportedClick]) -> Comparison:
         """The rows that the table should have of some clicks, and the rows that it has."""
         items = await self._as_known(items)
-        legacy = await self._legacy(_first_hashes(items))
+        legacy = await self._legacy(_firsts(items))
         refused = await self._refused(items, legacy)
         taken = {place: item for place, item in enumerate(items) if place not in refused}
         columns = sorted({"hash"}.union(*(item.named for item in taken.values())))
         rows_by_hash = await self._rows({item.row.hash for item in taken.values()}, columns)
         wanted, there, differing = [], [], {}
-        for place, (row, legacy_id, named, _) in taken.items():
+        for place, item in taken.items():
+            row, earlier, named = item.row, item.earlier, item.named
             stored = rows_by_hash.get(row.hash)
             if stored and stored["is_converted"]:  # exports show the adv_sub… of its conversions as its own
                 named = tuple(name for name in named if name not in ADV_SUBS)
             of_row, of_stored = _takers(named)
-            wanted.append((row.hash, legacy_id, *of_row(row)))
+            wanted.append((row.hash, earlier, *of_row(row)))
             if stored is None:
                 continue
-            noted = legacy_id if legacy.get(legacy_id or "") == row.hash else None
+            noted = earlier if earlier and legacy.get(earlier) == row.hash else None
             there.append((row.hash, noted, *of_stored(stored)))
             if wanted[-1] != there[-1]:
                 pairs = zip(("legacy_id", *named), wanted[-1][1:], there[-1][1:], strict=True)
@@ -162,7 +175,7 @@ class ClickStore:
         stay = await self._staying({place: taken[place] for place in differing})
         return compared(wanted, there, differing, stay)
 
-    async def _refused(self, items: Sequence[ImportedClick], legacy: Mapping[str, str]) -> set[int]:
+    async def _refused(self, items: Sequence[ImportedClick], legacy: Mapping[EarlierId, str]) -> set[int]:
         """The positions of the clicks that an import refuses. What it stored has lost its id since."""
         refused = {place: items[place].row.hash for place in _other_than(items, legacy)}
         rows = await self._connection.fetch(_IMPORTED, list(refused.values())) if refused else []
@@ -179,12 +192,13 @@ class ClickStore:
 
     async def _as_known(self, items: Sequence[ImportedClick]) -> Sequence[ImportedClick]:
         """Look up earlier ids as they were written, then trimmed."""
-        written = {item.written.legacy_id: item.written.hash for item in items if item.written}
+        written = {place: item.as_written() for place, item in enumerate(items) if item.written}
         if not written:
             return items
-        known = await self._legacy(written)
+        known = await self._legacy(_firsts(written.values()))
         return [
-            item.as_written() if item.written and item.written.legacy_id in known else item for item in items
+            written[place] if place in written and written[place].earlier in known else item
+            for place, item in enumerate(items)
         ]
 
     async def _rows(self, hashes: Collection[str], columns: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
@@ -197,44 +211,48 @@ class ClickStore:
 
     async def _note_legacy(self, items: Sequence[ImportedClick]) -> dict[int, str]:
         """Note earlier ids. Refuses ids of other clicks. No other import runs meanwhile."""
-        wanted = _first_hashes(items)
-        known = await self._legacy(wanted)
-        if new := {legacy_id: hash_ for legacy_id, hash_ in wanted.items() if legacy_id not in known}:
-            await self._connection.execute(_NOTE_LEGACY, list(new), list(new.values()), self._source)
+        firsts = _firsts(items)
+        known = await self._legacy(firsts)
+        wanted = {earlier: item.row.hash for earlier, item in firsts.items()}
+        if new := [(*earlier, hash_) for earlier, hash_ in wanted.items() if earlier not in known]:
+            await self._connection.execute(_NOTE_LEGACY, *zip(*new, strict=True))
         return _other_than(items, wanted | known)
 
-    async def _of_others(self, items: Sequence[ImportedClick]) -> dict[int, str]:
-        return _other_than(items, await self._legacy(_first_hashes(items)))
-
-    async def _legacy(self, wanted: Mapping[str, str]) -> dict[str, str]:
-        """The hashes of earlier ids, of `wanted` ids with the hashes that they should have."""
-        found = await legacy_clicks.find(self._connection, wanted)
-        known = {id_: self._known(clicks_, wanted[id_]) for id_, clicks_ in found.items()}
-        return {legacy_id: hash_ for legacy_id, hash_ in known.items() if hash_}
-
-    def _known(self, found: Sequence[LegacyClick], wanted: str) -> str | None:
-        """This source's click, or the one of another source at the same time: it is the same click."""
-        own = [click.hash for click in found if click.is_of(self._source)]
-        at_once = [click.hash for click in found if millis_of(click.hash) == millis_of(wanted)]
-        return next(iter(own + at_once), None)
+    async def _legacy(self, wanted: Mapping[EarlierId, ImportedClick]) -> dict[EarlierId, str]:
+        """The hashes of earlier ids that are noted, of the clicks that should have them."""
+        found = await legacy_clicks.find(self._connection, {legacy_id for legacy_id, _ in wanted})
+        known = {key: _known(found[key[0]], key[1], item) for key, item in wanted.items() if key[0] in found}
+        return {key: hash_ for key, hash_ in known.items() if hash_}
 
 
-def _first_hashes(items: Sequence[ImportedClick]) -> dict[str, str]:
-    """The earlier ids with the hashes of the first clicks that have them."""
-    first: dict[str, str] = {}
+def _firsts(items: Iterable[ImportedClick]) -> dict[EarlierId, ImportedClick]:
+    """The first clicks that have each earlier id."""
+    first: dict[EarlierId, ImportedClick] = {}
     for item in items:
-        if item.legacy_id is not None:
-            first.setdefault(item.legacy_id, item.row.hash)
+        if item.earlier:
+            first.setdefault(item.earlier, item)
     return first
 
 
-def _other_than(items: Sequence[ImportedClick], noted: Mapping[str, str]) -> dict[int, str]:
+def _other_than(items: Sequence[ImportedClick], noted: Mapping[EarlierId, str]) -> dict[int, str]:
     """The clicks whose earlier ids belong to other clicks, by position."""
     return {
-        place: f"legacy_id {item.legacy_id} is the earlier id of another click"
+        place: f"legacy_id {item.earlier[0]} is the earlier id of another click"
         for place, item in enumerate(items)
-        if item.legacy_id is not None and noted.get(item.legacy_id, item.row.hash) != item.row.hash
+        if item.earlier and noted.get(item.earlier, item.row.hash) != item.row.hash
     }
+
+
+def _known(found: Sequence[LegacyClick], source: str, wanted: ImportedClick) -> str | None:
+    """The source's click.
+
+    Where the file names no source, also another's at the same time: it is the same click.
+    """
+    own = [click.hash for click in found if click.is_of(source)]
+    if own or wanted.names_source:
+        return next(iter(own), None)
+    millis = millis_of(wanted.row.hash)
+    return next((click.hash for click in found if millis_of(click.hash) == millis), None)
 
 
 @lru_cache(64)  # the rows of a file mostly have the same value

@@ -34,7 +34,7 @@ _COLUMNS = (
     *("goal_id", "order_id", "order_absent", "is_repeatable", "status"),
     *("is_over_cap", "is_unproven", "sale_status", *Amounts._fields, "refunded"),
     *(*_OWN, "created_at", "updated_at"),
-    *("import_source", "legacy_id"),
+    *("import_source", "legacy_id", "legacy_source"),
     *_OF_CLICK,
 )
 _NAMES = ", ".join(_COLUMNS)
@@ -79,7 +79,7 @@ CROSS JOIN LATERAL (
 ) AS last
 WHERE hash = ANY ($1::uuid[])
 """  # noqa: S608
-_FIXED = ("click_hash", "goal_id", "order_id", "legacy_id", "created_at")
+_FIXED = ("click_hash", "goal_id", "order_id", "legacy_id", "legacy_source", "created_at")
 _CHANGING = (
     *("is_over_cap", "is_unproven", "sale_status", "sale_amount", "sale_currency", "refunded"),
     *("payout", "payout_currency", "revenue", "revenue_currency", *_OWN, "updated_at"),
@@ -168,6 +168,7 @@ class ImportedConversion(NamedTuple):
     goal_id: int | None
     goal: str  # code or name of the goal if it has no id here, neither means the base goal
     legacy_id: str | None  # its own, in the earlier tracker
+    legacy_source: str | None  # of its own and its click's earlier ids. None: the import's
     order_id: str | None
     order_text: str | None  # the same as it was written
     order_absent: bool  # the order id of the file is empty, an unfilled macro or a word for nothing
@@ -201,6 +202,8 @@ class _Goal(NamedTuple):
 
 
 _Row = dict[str, Any]
+_Named = tuple[str, str | None]
+"""What names a click, and the source of the row. None: the import's."""
 
 
 class ConversionStore:
@@ -308,20 +311,25 @@ class ConversionStore:
         """The rows of the table by position, and the reasons of the refused ones."""
         if not self._goals:
             await self._read_goals()
-        clicks = await self._clicks({item.click for item in items})
+        clicks = await self._clicks({(item.click, item.legacy_source) for item in items})
         words = await status_words.read(self._connection, {item.word for item in items})
         rows: dict[int, _Row] = {}
         refused = {}
         for place, item in enumerate(items):
-            click = clicks.get(item.click) or clicks.get(trim(item.click))
+            source = item.legacy_source
+            click = clicks.get((item.click, source)) or clicks.get((trim(item.click), source))
             goal = click and self._goal(item, click)
             status = click and _status(item, click, words)
-            if click and goal and status:
-                rows[place] = _row(item, click, goal, status) | {"import_source": self._source}
+            if click and goal and status and not (item.is_unproven and status is not ConversionStatus.HOLD):
+                rows[place] = _row(item, click, goal, status) | self._sources(item)
             else:
-                refused[place] = _why_not(item, click, goal)
+                refused[place] = _why_not(item, click, goal, status)
         await self._find_as_written(rows)
         return rows, refused
+
+    def _sources(self, item: ImportedConversion) -> _Row:
+        own = item.legacy_id and (item.legacy_source or self._source)
+        return {"import_source": self._source, "legacy_source": own}
 
     async def _find_as_written(self, rows: Mapping[int, _Row]) -> None:
         """Look up ids as they were written, then trimmed."""
@@ -358,26 +366,35 @@ class ConversionStore:
         goal = self._goals.get(item.goal_id)
         return goal if goal and goal.offer_id == click.offer_id else None
 
-    async def _clicks(self, names: Collection[str]) -> Mapping[str, ConvertedClick]:
+    async def _clicks(self, named: Collection[_Named]) -> Mapping[_Named, ConvertedClick]:
         """The clicks of hashes and earlier ids, as written or trimmed.
 
-        Earlier versions took a hash in a form other than ours for an earlier id.
+        Earlier versions took a hash in a form other than ours for an earlier id. An earlier id may look like
+        a hash.
         """
-        names = {*names, *map(trim, names)}
-        hashes = {name: plain for name in names if is_click_hash(plain := hash_(name))}
-        others = [name for name in names if hashes.get(name) != name]
+        named = {*named, *((trim(name), source) for name, source in named)}
+        hashes = {name: plain for name, _ in named if is_click_hash(plain := hash_(name))}
+        clicks = await self._by_hash(set(hashes.values()))
+        others = {name for name, _ in named if hashes.get(name) != name or name not in clicks}
         earlier = await legacy_clicks.find(self._connection, others)
-        hashes |= {name: found for name, clicks in earlier.items() if (found := self._preferred(clicks))}
+        meant = {
+            (name, source): self._preferred(earlier.get(name, ()), source) or hashes.get(name)
+            for name, source in named
+        }
+        clicks |= await self._by_hash({plain for plain in meant.values() if plain} - clicks.keys())
+        return {each: clicks[plain] for each, plain in meant.items() if plain in clicks}
+
+    async def _by_hash(self, hashes: Collection[str]) -> dict[str, ConvertedClick]:
         if not hashes:
             return {}
-        wanted = sorted(set(hashes.values()))
+        wanted = sorted(hashes)
         rows = await self._connection.fetch(_CLICKS, wanted, wanted[0], wanted[-1])
-        clicks = {row["hash"]: ConvertedClick._make(row) for row in rows}
-        return {name: clicks[plain] for name, plain in hashes.items() if plain in clicks}
+        return {row["hash"]: ConvertedClick._make(row) for row in rows}
 
-    def _preferred(self, clicks: Sequence[LegacyClick]) -> str | None:
-        """This source's click, or the only one of all sources."""
-        return legacy_clicks.only([click for click in clicks if click.is_of(self._source)] or clicks)
+    def _preferred(self, clicks: Sequence[LegacyClick], source: str | None) -> str | None:
+        """The source's click. If the file names no source: this one's, or the only one of all sources."""
+        own = [click for click in clicks if click.is_of(source or self._source)]
+        return legacy_clicks.only(own if own or source else clicks)
 
     async def _in_the_way(self, rows: Collection[_Row]) -> set[str]:
         """The ones that cannot be stored, because another conversion has their key."""
@@ -398,9 +415,16 @@ def _status(item: ImportedConversion, click: ConvertedClick, words: StatusWords)
     return meaning(item.word, click.advertiser_id, words)
 
 
-def _why_not(item: ImportedConversion, click: ConvertedClick | None, goal: _Goal | None) -> str:
+def _why_not(
+    item: ImportedConversion,
+    click: ConvertedClick | None,
+    goal: _Goal | None,
+    status: ConversionStatus | None,
+) -> str:
     if click is None:
         return f"click_hash {item.click} matches no click, or clicks of several sources"
+    if goal is not None and status is not None:
+        return f"is_unproven goes with the status hold, and not with {status}"
     if goal is not None:
         return f"status {item.word} is no word of advertiser {click.advertiser_id}"
     if item.goal_id is not None:
@@ -444,8 +468,10 @@ def _stored(name: str, stored: Mapping[str, Any], row: _Row) -> object:
 
     Earlier versions did not store its earlier id.
     """
-    if name == "legacy_id" and stored["import_source"] is None:
-        return row["legacy_id"]
+    if name in ("legacy_id", "legacy_source") and stored["import_source"] is None:
+        return row[name]
+    if name == "legacy_source":
+        return legacy_clicks.source_of(stored)
     if (
         name == "status"
         and row["status"] == stored["first_status"]

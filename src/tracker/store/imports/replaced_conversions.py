@@ -15,6 +15,7 @@ from tracker.store.conversions import booking
 from tracker.store.db import Connection
 from tracker.store.imports.replaced_clicks import OTHERS
 from tracker.store.imports.undo import CHANGED, TELL_NOBODY
+from tracker.store.legacy_clicks import source_of
 
 _STORED = f"""
 SELECT conversion.*, {CHANGED} AS is_changed FROM conversion WHERE hash = ANY ($1::uuid[])
@@ -68,6 +69,8 @@ async def find(
 
 
 def _plain(name: str, stored: Mapping[str, Any]) -> object:
+    if name == "legacy_source":
+        return source_of(stored)
     return stored[name].hex if name == "click_hash" else stored[name]
 
 

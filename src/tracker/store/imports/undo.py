@@ -95,7 +95,8 @@ SELECT count(*) FROM (
 _SOME_HELD = f"""
 SELECT encode(uuid_send(click_hash), 'hex'), id, status,
        CASE WHEN import_source = $1 THEN {_FATE} WHEN import_source IS NOT NULL THEN 'of another source'
-            WHEN {_FIRST_IMPORTED} THEN 'unmarked' ELSE 'live' END
+            WHEN {_FIRST_IMPORTED} THEN 'unmarked' ELSE 'live' END,
+       import_source
 {_HOLDING} ORDER BY id LIMIT {_MOST_NAMED}
 """
 
@@ -126,7 +127,7 @@ WITH taken AS (
     DELETE FROM click WHERE hash = ANY ($1::uuid[]) AND hash BETWEEN $2 AND $3
     RETURNING {click_counts.COUNTED}
 ), {deltas.noting("taken", "-stored", sign=-1)}, unnamed AS (
-    DELETE FROM legacy_click WHERE hash = ANY ($1::uuid[]) AND source = $4 RETURNING hash
+    DELETE FROM legacy_click WHERE hash = ANY ($1::uuid[]) RETURNING hash
 ), unmarked AS (
     DELETE FROM imported_click WHERE hash = ANY ($1::uuid[])
 )
@@ -178,6 +179,7 @@ class Holder(NamedTuple):
     conversion_id: int
     status: str
     why: str  # live, of another source, unmarked, or its fate
+    source: str | None  # whose import stored it
 
 
 class Conversions(NamedTuple):
@@ -289,5 +291,5 @@ async def take_back_clicks(connection: Connection, source: str, after: str) -> C
         rows = await connection.fetch(_NEXT_CLICKS, source, after, BATCH)
         free = [hash_ for hash_, is_held in rows if not is_held]
         if free:
-            deleted, legacy_ids = await connection.fetchrow(_DELETE_CLICKS, free, free[0], free[-1], source)
+            deleted, legacy_ids = await connection.fetchrow(_DELETE_CLICKS, free, free[0], free[-1])
     return Clicks(rows[-1][0] if rows else after, len(rows), deleted, legacy_ids)
