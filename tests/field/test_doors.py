@@ -292,6 +292,10 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
         "edge/read/postback_body.py _is_json",
         "edge/read/postback_body.py read_body",
         "edge/read/text.py read",
+        "dashboard/form.py check_origin",
+        "dashboard/form.py read_form",
+        "dashboard/visit.py Visit.origin",
+        "dashboard/visit.py _is_loopback",
     ),
     "a User-Agent is searched for what bots and devices write": (
         "edge/catalogue/bot_rules.py OperatorBots._add",
@@ -315,7 +319,11 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
         "ops/upgrade/targeting.py _folded",
     ),
     "a search finds a text in any case": ("store/catalogue/edit.py _patterns",),
-    "parts of a URL are no values of these kinds": ("edge/postback_reader.py goal_in_path",),
+    "parts of a URL are no values of these kinds": (
+        "catalogue/links.py _claimed_by_another_form",
+        "edge/postback_reader.py goal_in_path",
+        "store/catalogue/read.py read_link_forms",
+    ),
     "the lenient reading takes more away than any other": ("edge/read/lenient_link.py _name",),
     "a line without content is no row": (
         "api/conversions/status_upload.py _json_rows",

@@ -9,6 +9,7 @@ from tracker.dashboard.html import Fault, html
 from tracker.dashboard.page import Page
 from tracker.dashboard.sign_in import enter
 from tracker.dashboard.visit import Visit
+from tracker.domain import normalise
 from tracker.people import one_time_links
 from tracker.people.one_time_links import PARAMETER, PATH
 from tracker.people.passwords import SHORTEST
@@ -28,7 +29,7 @@ async def _use(visit: Visit, form: Form) -> Response:
     password = form.get("password", "")
     if password != form.get("again", ""):
         raise FieldError("again", "is not the same as the first")
-    names = {name: form.get(name, "").strip() for name in ("email", "name")}
+    names = {name: normalise.trim(form.get(name, "")) for name in ("email", "name")}
     try:
         secret = form.get(PARAMETER, "")
         signed_in = await visit.sign_in.with_link(secret, password, visit.visitor, **names)

@@ -11,6 +11,7 @@ from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
 from tracker.dashboard.page import HOME, Page
 from tracker.dashboard.visit import Visit
+from tracker.domain import normalise
 from tracker.domain.access import OwnerKind
 from tracker.people import seeing
 from tracker.people.seeing import NotAdminError, UnknownPartnerError
@@ -19,7 +20,6 @@ from tracker.people.sign_in import FieldError
 PATH: Final = f"{ROOT}/see-as"
 
 _KINDS: tuple[OwnerKind, ...] = get_args(OwnerKind)
-_MOST_DIGITS = 18  # of an id
 
 
 async def _show(visit: Visit, form: Form, fault: Fault | None) -> Response:
@@ -50,10 +50,10 @@ async def _end(visit: Visit, _: Form) -> Response:
 
 
 def _id(text: str) -> int:
-    text = text.strip()
-    if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
+    id_ = normalise.id_(text)
+    if id_ is None:
         raise FieldError("id", "is not a number")
-    return int(text)
+    return id_
 
 
 def _refusal() -> HTTPException:
