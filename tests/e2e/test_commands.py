@@ -181,6 +181,7 @@ def test_doctor_finds_the_embedded_engines_sound(running: Up) -> None:
         "formats",
         "postbacks",
         "tokens",
+        "users",
         "settings",
         "geo",
         "disk",

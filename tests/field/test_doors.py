@@ -296,6 +296,10 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
         "edge/read/postback_body.py _is_json",
         "edge/read/postback_body.py read_body",
         "edge/read/text.py read",
+        "dashboard/form.py check_origin",
+        "dashboard/form.py read_form",
+        "dashboard/visit.py Visit.origin",
+        "dashboard/visit.py _is_loopback",
     ),
     "a User-Agent is searched for what bots and devices write": (
         "edge/catalogue/bot_rules.py OperatorBots._add",

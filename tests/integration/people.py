@@ -33,6 +33,7 @@ class People:
         self.pool = pool
         self.key = key
         self.sign_in = SignIn(pool, SecretKey(key))
+        self.used_code = ""  # of the last second factor
 
     async def invited(self, email: str = "jane@net.example", role: str = "admin", **fields: Any) -> str:
         """The secret of the invitation of a new user."""
@@ -58,7 +59,8 @@ class People:
     async def with_factor(self, session: Session) -> tuple[str, SignedIn, list[str]]:
         """Switch a second factor on. Its secret, the new session and the recovery codes."""
         secret = await self.sign_in.propose_factor(session)
-        signed_in, codes = await self.sign_in.confirm_factor(session, pyotp.TOTP(secret).now(), HOME)
+        self.used_code = pyotp.TOTP(secret).now()
+        signed_in, codes = await self.sign_in.confirm_factor(session, self.used_code, HOME)
         return secret, signed_in, codes
 
     async def changed(self, id_: int, **fields: Any) -> None:

@@ -28,7 +28,10 @@ ALTER TABLE deployment ADD has_had_user boolean NOT NULL DEFAULT false;
 
 CREATE FUNCTION note_first_user() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    UPDATE deployment SET has_had_user = true WHERE NOT has_had_user;
+    -- Only once: each update of the table is announced as a change of the catalogue.
+    IF EXISTS (SELECT FROM deployment WHERE NOT has_had_user) THEN
+        UPDATE deployment SET has_had_user = true;
+    END IF;
     RETURN NULL;
 END $$;
 CREATE TRIGGER note_first_user AFTER INSERT ON user_account
