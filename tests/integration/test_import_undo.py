@@ -235,10 +235,11 @@ async def test_what_live_postbacks_made_or_changed_stays(importer: Importer) -> 
 
 
 async def test_clicks_of_others_conversions_stay_and_name_their_source(importer: Importer) -> None:
-    """Somebody gave the conversions another --source than their clicks."""
+    """Their rows name the source of the clicks, and their import has another --source."""
     await importer.catalogue()
     await _moved(importer, _HEAD)
-    file = importer.file("conversions.csv", _UNDECIDED)
+    named = _UNDECIDED.replace("USD\n", "USD,earlier\n").replace("currency\n", "currency,legacy_source\n")
+    file = importer.file("conversions.csv", named)
     assert (await importer.run("conversions", file, "--source", "mistaken")).code == 0
     done = await _undo(importer)
     assert done.err.count("(pending) was imported with --source mistaken\n") == 8
