@@ -114,7 +114,7 @@ async def test_row_of_a_conversion_names_the_source_of_its_ids(importer: Importe
     one = importer.file("one.csv", _csv(rows[1].removesuffix(",b\n")))
     done = await importer.run("conversions", one, "--source", "b", "--json")
     assert (done.json["present"], done.json["stored"]) == (1, 0)
-    undone = await importer.run("undo", "--source", "both", "--kind", "conversions", "--json")
+    undone = await importer.run("undo", "--source", "both", "--kind", "conversions", "--json", "--yes")
     assert (undone.err, undone.json["conversions"]) == ("", 2)
 
 
