@@ -344,7 +344,7 @@ def take_a_mistake_back(tracker: Up, tmp_path: Path) -> None:
     )
     done(tracker, "import", "clicks", "--source", "mistake", str(clicks))
     done(tracker, "import", "conversions", "--source", "mistake", str(conversions))
-    done(tracker, "import", "undo", "--source", "mistake")
+    done(tracker, "import", "undo", "--source", "mistake", "--yes")
 
 
 def late_postback(one: Earlier, click: Click) -> str:

@@ -222,7 +222,7 @@ async def test_last_wrong_row_of_thousands_stops_the_import(importer: Importer) 
     for words in (["--dry-run"], []):
         done = await importer.run("conversions", path, *words)
         said = [line for line in done.err.splitlines() if " rows checked, " not in line]  # of a slow machine
-        why = "click_hash nobody matches no click, or clicks of several sources"
+        why = "click_hash nobody matches no click: import clicks first, with the same --source"
         assert (done.code, said[0]) == (1, f"many.csv:5202: {why}")
     assert await importer.fetch("SELECT count(*) FROM conversion") == [(0,)]
 

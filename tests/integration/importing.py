@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import pty
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -106,6 +109,21 @@ class Importer:
             return [tuple(row) for row in await connection.fetch(sql, *arguments)]
         finally:
             await connection.close()
+
+
+async def answered(words: Sequence[str], answer: bytes) -> tuple[int, str]:
+    """The exit code and the output of a command on a terminal, whose user answers its question."""
+    ours, its = pty.openpty()
+    command = (sys.executable, "-m", "tracker", *words)
+    process = await asyncio.create_subprocess_exec(*command, stdin=its, stdout=its, stderr=its)
+    os.close(its)
+    os.write(ours, answer)
+    shown = b""
+    with suppress(OSError):  # Linux says EIO when the other side has gone
+        while part := await asyncio.to_thread(os.read, ours, 4096):
+            shown += part
+    os.close(ours)
+    return await process.wait(), shown.decode()
 
 
 async def rows_of(chunks: AsyncIterator[Iterable[Block]], keys: Sequence[str]) -> list[dict[str, Any]]:

@@ -253,7 +253,7 @@ async def test_rows_name_the_sources_of_their_ids(importer: Importer) -> None:
     assert (done.err, done.json["replaced"], done.json["is_proven"]) == ("", 3, True)
     assert await importer.fetch(noted) == named
 
-    undone = await importer.run("undo", "--source", "earlier", "--json")
+    undone = await importer.run("undo", "--source", "earlier", "--json", "--yes")
     assert (undone.err, undone.json["clicks"], undone.json["legacy_ids"]) == ("", 3, 3)
     for table in ("click", "legacy_click", "imported_click"):
         assert await importer.fetch(f"SELECT FROM {table}") == []

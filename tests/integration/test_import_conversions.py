@@ -43,8 +43,16 @@ def _csv(*rows: str) -> str:
     return "\n".join([_HEAD, *rows, ""])
 
 
+_NOT_OF_C = {
+    "nobody": "matches no click: import clicks first, with the same --source",
+    "t2": "is a click of source 'b', and this import is of 'c': give --source b",
+    "c2": "is an id of several clicks, of sources 'b' and 'earlier', and this import is of 'c': "
+    "give --source b or --source earlier",
+}
+
+
 async def test_conversion_keeps_its_source_and_its_earlier_id(importer: Importer) -> None:
-    """Its click is the one of its own source, or of the only source that has the id."""
+    """Its click is the one of its own source. A click of another is refused before anything is stored."""
     await _moved(importer)
     clicks = importer.file("others.csv", _CLICKS.replace("t1,", "t2,").replace("07-08", "07-07"))
     assert (await importer.run("clicks", clicks, "--source", "b")).code == 0
@@ -53,17 +61,18 @@ async def test_conversion_keeps_its_source_and_its_earlier_id(importer: Importer
         assert (await importer.run("conversions", path, "--source", source)).code == 0
     again = importer.file("again.csv", _csv(f"c1,paid,{_AT},,1,1,USD,90b", ""))
     assert "0 stored, 1 there already" in (await importer.run("conversions", again, "--source", "b")).out
-    other = importer.file("other.csv", _csv(f"t2,paid,{_AT},,1,1,USD,"))
-    assert (await importer.run("conversions", other, "--source", "c")).code == 0
-    several = importer.file("several.csv", _csv(f"c2,paid,{_AT},,1,1,USD,"))
-    done = await importer.run("conversions", several, "--source", "c")
-    assert (done.code, "click_hash c2 matches no click, or clicks of several" in done.err) == (1, True)
+    for click, why in _NOT_OF_C.items():
+        wrong = importer.file(
+            "wrong.csv", _csv(f"c1,paid,{_AT},,1,1,USD,91", f"{click},paid,{_AT},,1,1,USD,")
+        )
+        for words in (["--dry-run"], []):
+            done = await importer.run("conversions", wrong, "--source", "c", *words)
+            assert (done.code, f"wrong.csv:3: click_hash {click} {why}\n" in done.err) == (1, True), done.err
     assert await importer.fetch(
         "SELECT import_source, legacy_id, encode(uuid_send(click_hash), 'hex') FROM conversion ORDER BY id"
     ) == [
         ("earlier", "90earlier", _HASH),
         ("b", "90b", hash_for(1_720_446_000_000 - 86_400_000, "b\0c1")),
-        ("c", None, hash_for(1_720_446_120_000 - 86_400_000, "b\0t2")),
     ]
 
 
@@ -95,14 +104,17 @@ async def test_row_of_a_conversion_names_the_source_of_its_ids(importer: Importe
     assert "wrong.csv:3: legacy_source 'tracker' is this tracker" in done.err
     wrong = importer.file("wrong.csv", f"{head}c1,hold,{_AT},,1,1,USD,91,c\n")
     done = await importer.run("conversions", wrong, "--source", "earlier")
-    assert "wrong.csv:2: click_hash c1 matches no click" in done.err
+    why = (
+        "click_hash c1 is an id of several clicks, of sources 'b' and 'earlier', and its legacy_source is 'c'"
+    )
+    assert f"wrong.csv:2: {why}: correct it" in done.err
     paid = importer.file("paid.csv", head + "".join(rows).replace("1,1,USD", "2,2,USD"))
     done = await importer.run("conversions", paid, "--source", "both", "--replace", "--json")
     assert (done.err, done.json["replaced"], done.json["is_proven"]) == ("", 2, True)
     one = importer.file("one.csv", _csv(rows[1].removesuffix(",b\n")))
     done = await importer.run("conversions", one, "--source", "b", "--json")
     assert (done.json["present"], done.json["stored"]) == (1, 0)
-    undone = await importer.run("undo", "--source", "both", "--kind", "conversions", "--json")
+    undone = await importer.run("undo", "--source", "both", "--kind", "conversions", "--json", "--yes")
     assert (undone.err, undone.json["conversions"]) == ("", 2)
 
 

@@ -150,6 +150,23 @@ async def test_preset_says_what_the_rows_of_a_platform_mean(imported: Importer, 
     assert sorted(await imported.fetch(found))[1] == ("b", "c2", 3, True)  # what the operator says wins
 
 
+async def test_mapped_column_that_a_file_does_not_have_is_named(importer: Importer) -> None:
+    """A CSV says so in its header. Rows of JSON may leave fields out, so it is said at the end."""
+    await importer.catalogue()
+    row = {"legacy_id": "c1", "offer_id": "3", "affiliate_id": "513", "created_at": "2024-07-08 13:40:00"}
+    file = importer.file("c.csv", f"{','.join(row)}\n{','.join(row.values())}\n")
+    done = await importer.run("clicks", file, "--map", "Sub 1=aff_sub", "--map", "notes=")
+    assert (done.code, done.err) == (
+        1,
+        f"tracker: {file}: it has no column 'Sub 1', which --map gives a field\n",
+    )
+    assert await importer.fetch("SELECT FROM click") == []
+    rows = [row, {**row, "legacy_id": "c2", "visit": {"sub": "x"}}]
+    file = importer.file("c.json", json.dumps(rows))
+    done = await importer.run("clicks", file, "--map", "visit.sub=aff_sub", "--map", "visit.os=device_os")
+    assert (done.code, done.err) == (0, f"{file}: no row has 'visit.os', which --map gives a field\n")
+
+
 async def test_preset_says_what_a_catalogue_means(importer: Importer, acme: None) -> None:
     offers = [
         {"offer_id": 7, "title": "Puzzle", "customer": {"name": "PlayGames"}, "status": "Live", "x": 1},

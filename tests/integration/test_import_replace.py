@@ -213,7 +213,7 @@ async def test_what_an_undo_reversed_is_approved_again(importer: Importer) -> No
     await importer.catalogue()
     assert (await _import(importer, "clicks", _FIRST)).code == 0
     assert (await _import(importer, "conversions", _CONVERSIONS)).code == 0
-    assert (await importer.run("undo", "--source", "earlier", "--reverse-booked")).code == 0
+    assert (await importer.run("undo", "--source", "earlier", "--reverse-booked", "--yes")).code == 0
     assert (await _import(importer, "clicks", _FIRST)).code == 0
     told = await _import(importer, "conversions", _CONVERSIONS)
     assert (told.code, told.err) == (1, "conversions.csv:2: is there with another status\n")

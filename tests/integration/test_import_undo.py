@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.factories.clicks import a_click, a_row, store
-from tests.integration.importing import Done, Importer, importer
+from tests.integration.importing import Done, Importer, answered, importer
 from tracker.domain.click_id import Mint, hash_at, hash_for
 from tracker.domain.postback import Result, Source, read_postback
 from tracker.ops.ledger import ask, minutes_between
@@ -53,7 +53,7 @@ async def _moved(importer: Importer, conversions: str = _CONVERSIONS, *words: st
 
 
 async def _undo(importer: Importer, *words: str, source: str = "earlier") -> Done:
-    return await importer.run("undo", "--source", source, *words)
+    return await importer.run("undo", "--source", source, "--yes", *words)
 
 
 async def _live(importer: Importer) -> None:
@@ -235,10 +235,11 @@ async def test_what_live_postbacks_made_or_changed_stays(importer: Importer) -> 
 
 
 async def test_clicks_of_others_conversions_stay_and_name_their_source(importer: Importer) -> None:
-    """Somebody gave the conversions another --source than their clicks."""
+    """Their rows name the source of the clicks, and their import has another --source."""
     await importer.catalogue()
     await _moved(importer, _HEAD)
-    file = importer.file("conversions.csv", _UNDECIDED)
+    named = _UNDECIDED.replace("USD\n", "USD,earlier\n").replace("currency\n", "currency,legacy_source\n")
+    file = importer.file("conversions.csv", named)
     assert (await importer.run("conversions", file, "--source", "mistaken")).code == 0
     done = await _undo(importer)
     assert done.err.count("(pending) was imported with --source mistaken\n") == 8
@@ -263,6 +264,27 @@ async def test_kind_limits_the_undo(importer: Importer, kind: str) -> None:
         " (SELECT count(*) FROM import_run)"
     ) == [(left, conversions, runs)]
     await _agrees(importer)
+
+
+@pytest.mark.parametrize(("answer", "code", "left"), [(b"n\n", 1, 30), (b"yes\n", 0, 0)])
+async def test_undo_asks_on_a_terminal(importer: Importer, answer: bytes, code: int, left: int) -> None:
+    await importer.catalogue()
+    await _moved(importer, _UNDECIDED)
+    done, shown = await answered(["import", "undo", "--source", "earlier"], answer)
+    assert (done, await importer.fetch("SELECT count(*) FROM click")) == (code, [(left,)])
+    assert "earlier: would delete 30 clicks and 8 conversions\r\nTake it back? [y/N]" in shown
+
+
+async def test_undo_without_a_terminal_needs_yes(importer: Importer) -> None:
+    await importer.catalogue()
+    await _moved(importer, _UNDECIDED)
+    before = await _everything(importer)
+    for words in ([], ["--json"]):
+        done = await importer.run("undo", "--source", "earlier", *words)
+        why = "tracker: nothing is taken back. --yes takes it back without asking\n"
+        assert (done.code, done.err) == (1, why)
+    assert await _everything(importer) == before
+    assert (await importer.run("undo", "--source", "earlier", "--dry-run")).code == 0
 
 
 async def test_other_sources_stay(importer: Importer) -> None:
@@ -330,7 +352,7 @@ async def test_killed_undo_goes_on(importer: Importer) -> None:
     for table in ("conversion", "click"):
         ((first,),) = await importer.fetch(f"SELECT count(*) FROM {table}")
         begun = f"SELECT FROM {table} HAVING count(*) < {first}"
-        await importer.kill(begun, "undo", "--source", "earlier", "--reverse-booked")
+        await importer.kill(begun, "undo", "--source", "earlier", "--reverse-booked", "--yes")
         await _agrees(importer)
         ((now,),) = await importer.fetch(
             "SELECT (SELECT count(*) FROM click) + (SELECT count(*) FROM conversion)"

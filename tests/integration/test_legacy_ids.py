@@ -268,7 +268,11 @@ UPLOADED: list[tuple[str, str, str]] = [  # file, source, what happens
     ("conversion_legacy_id,status\n2,rejected", "earlier", "a rejected"),
     ("conversion_legacy_id,status\n2,rejected", "b", "line 2: 2 matches no conversion"),
     ("legacy_id,status\n3,rejected", "", "line 2: 3 matches no conversion"),
-    ("legacy_id,click_id,status\n2,2,rejected", "", "line 2: needs one of hash, legacy_id and order_id"),
+    (
+        "legacy_id,click_id,status\n2,2,rejected",
+        "",
+        "line 2: needs exactly one of hash, legacy_id and order_id",
+    ),
     ("click_id,status\n79,rejected", "", "line 2: is of 2 conversions: give goal_id or advertiser_id too"),
     ("click_id,status\n79,rejected", "b", "b rejected"),
 ]

@@ -317,10 +317,10 @@ async def test_file_of_statuses(clicks: Settings, query: str) -> None:
         8: "is of the same conversion as line 2",
         11: "is of 2 conversions: give goal_id or advertiser_id too",
         12: "status must be one of",
-        13: "needs one of hash, legacy_id and order_id",
+        13: "needs exactly one of hash, legacy_id and order_id",
         14: "has 1 columns where the header has 5",
         15: "is not CSV",
-        16: "needs one of hash, legacy_id and order_id",
+        16: "needs exactly one of hash, legacy_id and order_id",
         17: "goal 'x' is the code or name of no goal of its offer",
     }
     async with api_of(clicks, scopes=SCOPES) as client:

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
 import json
-import os
-import pty
-import sys
-from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -18,7 +12,7 @@ import pytest
 from tests.factories.clicks import HASH, a_click, a_row
 from tests.factories.conversions import a_conversion, store_conversions
 from tests.integration.api_client import api_of, run_sql, store
-from tests.integration.importing import Importer, importer
+from tests.integration.importing import Importer, answered, importer
 from tracker import cli
 from tracker.api.conversions.endpoints import PATH as CONVERSIONS
 from tracker.api.conversions.period_closes import PATH as CLOSES
@@ -275,21 +269,6 @@ async def test_wrong_argument_is_named(
     with pytest.raises(SystemExit, match=r"^2$"):
         cli.main(words)
     assert line in capsys.readouterr().err
-
-
-async def answered(words: Sequence[str], answer: bytes) -> tuple[int, str]:
-    """The exit code and the output of a command on a terminal, whose user answers its question."""
-    ours, its = pty.openpty()
-    command = (sys.executable, "-m", "tracker", *words)
-    process = await asyncio.create_subprocess_exec(*command, stdin=its, stdout=its, stderr=its)
-    os.close(its)
-    os.write(ours, answer)
-    shown = b""
-    with suppress(OSError):  # Linux says EIO when the other side has gone
-        while part := await asyncio.to_thread(os.read, ours, 4096):
-            shown += part
-    os.close(ours)
-    return await process.wait(), shown.decode()
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,12 @@ def name_the_left_out(path: Path | str, names: Collection[str]) -> None:
         tell(f"{path}: left out, because they have no meaning here: {named}")
 
 
+def name_the_not_found(path: Path | str, names: Collection[str]) -> None:
+    if names:
+        named = ", ".join(repr(name[:_LONGEST_NAME]) for name in names)
+        tell(f"{path}: no row has {named}, which --map gives a field")
+
+
 def _pair(argument: str) -> tuple[str, str]:
     theirs, separator, ours = argument.rpartition("=")
     if not separator or not theirs:

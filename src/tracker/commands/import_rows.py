@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import tzinfo
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 
 from tracker.commands.arguments import text
 from tracker.commands.author import author
-from tracker.commands.import_arguments import add_files, add_mapping, name_the_left_out
+from tracker.commands.import_arguments import add_files, add_mapping, name_the_left_out, name_the_not_found
 from tracker.domain.csv_rows import Columns
 from tracker.domain.local_time import zone_named
 from tracker.errors import UserError
@@ -154,7 +154,8 @@ async def run(settings: Settings, arguments: Namespace) -> int:
                 rows.IDS,
                 means.ignore_rest,
             )
-            with _opened(path, settings.data_dir, columns, means.rows) as file:
+            mapped = [theirs for theirs, ours in arguments.map if ours]
+            with _opened(path, settings.data_dir, columns, means.rows, mapped) as file:
                 job = Job(
                     kind=arguments.kind,
                     source=source,
@@ -168,6 +169,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
                 )
                 outcome = await importing.run(connection, job)
             name_the_left_out(path, file.left_out)
+            name_the_not_found(path, file.not_found.values())
             print(
                 json.dumps(_as_json(path, job, outcome)) if arguments.json else _in_words(path, job, outcome)
             )
@@ -210,18 +212,20 @@ def _meaning(arguments: Namespace) -> Meaning:
 
 
 @contextmanager
-def _opened(path: Path, data_dir: Path, columns: Columns, rows: str) -> Iterator[RowFile]:
+def _opened(
+    path: Path, data_dir: Path, columns: Columns, rows: str, mapped: Collection[str]
+) -> Iterator[RowFile]:
     if path != _STDIN:
         if path.is_file():
-            yield RowFile(path, columns, rows=rows)
+            yield RowFile(path, columns, rows=rows, wanted=mapped)
             return
         with path.open("rb") as pipe, spooled(pipe, data_dir) as content:
-            yield RowFile(path, columns, content, rows=rows)
+            yield RowFile(path, columns, content, rows=rows, wanted=mapped)
         return
     if sys.stdin is None:
         raise UserError("stdin is closed")
     with spooled(sys.stdin.buffer, data_dir) as content:
-        yield RowFile(Path("stdin"), columns, content, rows=rows)
+        yield RowFile(Path("stdin"), columns, content, rows=rows, wanted=mapped)
 
 
 def _date_format(text: str) -> DateFormat:

@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from tracker.commands.arguments import text
-from tracker.commands.author import author
+from tracker.commands.author import agrees, author
 from tracker.domain.money import show
 from tracker.errors import tell
 from tracker.importing import undo
@@ -28,11 +28,13 @@ the undo is refused if there are such conversions.
 A conversion stays if a postback or the operator has changed it since its import. A click stays while a
 conversion refers to it.
 
+It shows what would be taken back, and asks. Without a terminal it needs --yes.
+
 It works in batches while the tracker runs. A killed undo goes on if it is run again.
 
 examples:
   tracker import undo --source earlier --dry-run
-  tracker import undo --source earlier --reverse-booked
+  tracker import undo --source earlier --reverse-booked --yes
 """
 
 
@@ -49,6 +51,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--reverse-booked", action="store_true", help="reject booked conversions, and book their reversals"
     )
+    parser.add_argument("--yes", action="store_true", help="take back without asking")
 
 
 async def run(settings: Settings, arguments: Namespace) -> int:
@@ -59,15 +62,29 @@ async def run(settings: Settings, arguments: Namespace) -> int:
         reverses=arguments.reverse_booked,
         is_dry=arguments.dry_run,
     )
+    if not arguments.yes:
+        wanted = wanted._replace(agrees=lambda outcome: not arguments.json and _agrees(wanted, outcome))
     async with connect(settings) as connection:
         outcome = await undo.run(connection, wanted)
     if arguments.json:
         print(json.dumps(_as_json(wanted, outcome)))
         return 0
-    for line in map(_named, outcome.holders):
-        tell(line)
+    if arguments.yes or wanted.is_dry:
+        _name(outcome)
     print(_in_words(wanted, outcome))
     return 0
+
+
+def _agrees(wanted: Undo, outcome: Outcome) -> bool:
+    """Show what would be taken back, and ask."""
+    _name(outcome)
+    print(_in_words(wanted._replace(is_dry=True), outcome))
+    return agrees("Take it back?")
+
+
+def _name(outcome: Outcome) -> None:
+    for line in map(_named, outcome.holders):
+        tell(line)
 
 
 _WHY = {

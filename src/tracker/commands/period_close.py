@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 
 from tracker.api.conversions.period_closes import close_books
 from tracker.commands.arguments import add_json
-from tracker.commands.author import author
+from tracker.commands.author import agrees, author
 from tracker.commands.tables import print_table
 from tracker.domain.local_time import first_second, read_local, zone_named
 from tracker.domain.money import show
-from tracker.domain.normalise import word
 from tracker.errors import UserError
 from tracker.settings import Settings
 from tracker.store.catalogue.edit import Row
@@ -92,16 +91,10 @@ async def _run(settings: Settings, arguments: Namespace, until: datetime) -> Non
 
 async def _close(pool: Pool, arguments: Namespace, until: datetime) -> Row:
     """Close the books if the operator agrees."""
-    if not arguments.yes and not _agrees(arguments, until):
+    question = f"Close the books before {until.isoformat()} for good?"
+    if not arguments.yes and (arguments.json or not agrees(question)):
         raise UserError("nothing was closed. --yes closes the books for good")
     return await close_books(pool, until, author())
-
-
-def _agrees(arguments: Namespace, until: datetime) -> bool:
-    """Ask on a terminal. Elsewhere nobody can agree."""
-    if arguments.json or not (sys.stdin.isatty() and sys.stdout.isatty()):
-        return False
-    return word(input(f"Close the books before {until.isoformat()} for good? [y/N] ")) in ("y", "yes")
 
 
 def _show(look: _Look, until: datetime) -> None:

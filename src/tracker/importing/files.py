@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from io import BufferedReader, TextIOWrapper
@@ -24,7 +24,7 @@ from typing import IO, Any, NamedTuple, cast
 import orjson
 
 from tracker.domain import csv_rows
-from tracker.domain.csv_rows import LEFT_OUT, MOST_COLUMNS, Columns, CsvError, Named
+from tracker.domain.csv_rows import LEFT_OUT, MOST_COLUMNS, Columns, CsvError, Named, plain_name
 from tracker.domain.json_object import field_there_twice
 from tracker.domain.normalise import PERCENT
 from tracker.errors import UserError
@@ -64,13 +64,17 @@ class RowFile:
         *,
         errors: str = PERCENT,
         rows: str = "",
+        wanted: Collection[str] = (),
     ) -> None:
         """`unnamed`: read instead of the path.
 
         `errors`: the handling of bytes that are not of its encoding.
         `rows`: where the rows of JSON objects stand (see json_rows.rows_in).
+        `wanted`: their names of columns that the file should have.
         """
         self.path = path
+        self.not_found: dict[str, str] = {plain_name(name): name for name in wanted}
+        """The wanted columns that no row has had so far, by their plain names."""
         self.theirs: dict[str, str] = {}
         """Their name of each of our columns that has another name in the file."""
         self.left_out: dict[str, None] = {}
@@ -206,6 +210,8 @@ class RowFile:
 
     def _note(self, named: Named) -> None:
         self.theirs |= named.renamed()
+        for name in named.theirs if self.not_found else ():
+            self.not_found.pop(plain_name(name), None)
         if len(self.left_out) < MOST_COLUMNS:
             self.left_out |= dict.fromkeys(named.left_out[:MOST_COLUMNS])
 
@@ -231,6 +237,9 @@ class RowFile:
             content = bounded()
             header, lines = csv_rows.read_header(content, self._columns, is_for_people=is_for_people)
             self._note(header.named)
+            if self.not_found:
+                names = ", ".join(map(repr, self.not_found.values()))
+                raise CsvError(f"it has no column {names}, which --map gives a field")
             for number, fields, error in csv_rows.rows_below(header, lines, content):
                 if fields or error:
                     yield Line(above + number, fields, error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ class Undo(NamedTuple):
     author: Author
     reverses: bool  # booked conversions, too
     is_dry: bool
+    agrees: Callable[[Outcome], bool] = lambda _: True  # asked with what would be taken back
 
 
 class Outcome(NamedTuple):
@@ -37,7 +38,8 @@ async def run(connection: Connection, wanted: Undo) -> Outcome:
     """Take back what imports stored, or only say what would be taken back.
 
     Raises:
-        UserError: conversions are booked, and the undo does not reverse them. Nothing is changed.
+        UserError: conversions are booked, and the undo does not reverse them, or nobody agrees to it.
+            Nothing is changed.
     """
     source, kind = wanted.source, wanted.kind
     async with _kept_if(connection, is_dry=wanted.is_dry):
@@ -49,8 +51,11 @@ async def run(connection: Connection, wanted: Undo) -> Outcome:
             f"{planned.reversed:,} conversions are booked ({in_words(planned.booked)}). Nothing is taken "
             "back. --reverse-booked rejects them, and books their reversals"
         )
+    would_be = Outcome(planned, 0, holders)
     if wanted.is_dry:
-        return Outcome(planned, 0, holders)
+        return would_be
+    if not wanted.agrees(would_be):
+        raise UserError("nothing is taken back. --yes takes it back without asking")
     await undo.begin(connection, wanted.author, source, kind, planned)
     deleted = reversed_ = 0
     if Kind.CONVERSIONS in kind.parts:

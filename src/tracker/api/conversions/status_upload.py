@@ -245,7 +245,7 @@ def _line(number: int, fields: Mapping[str, Any]) -> Line:
     written = {name: _cell(name, fields.get(name)) for name in _COLUMNS}
     values = {name: given(text) for name, text in written.items()}
     if sum(bool(values[name]) for name in ("hash", "legacy_id", "order_id")) != 1:
-        raise ValueError("needs one of hash, legacy_id and order_id")
+        raise ValueError("needs exactly one of hash, legacy_id and order_id")
     hash_ = normalise.hash_(values["hash"])
     if not values["status"]:
         raise ValueError(f"status {no_status()}")

@@ -25,7 +25,7 @@ from tracker.store.db import Connection, copy_rows
 from tracker.store.imports import progress as imports
 from tracker.store.imports import replaced_conversions
 from tracker.store.imports.progress import Batch, Comparison, compared
-from tracker.store.legacy_clicks import LegacyClick
+from tracker.store.legacy_clicks import Found, LegacyClick
 
 _OF_CLICK = ConvertedClick._fields[3:]  # after hash, id and status
 _OWN = ("advertiser_external_id", *ADV_SUBS)
@@ -311,7 +311,7 @@ class ConversionStore:
         """The rows of the table by position, and the reasons of the refused ones."""
         if not self._goals:
             await self._read_goals()
-        clicks = await self._clicks({(item.click, item.legacy_source) for item in items})
+        clicks, earlier = await self._clicks({(item.click, item.legacy_source) for item in items})
         words = await status_words.read(self._connection, {item.word for item in items})
         rows: dict[int, _Row] = {}
         refused = {}
@@ -322,8 +322,11 @@ class ConversionStore:
             status = click and _status(item, click, words)
             if click and goal and status and not (item.is_unproven and status is not ConversionStatus.HOLD):
                 rows[place] = _row(item, click, goal, status) | self._sources(item)
-            else:
+            elif click:
                 refused[place] = _why_not(item, click, goal, status)
+            else:
+                found = earlier.get(item.click) or earlier.get(trim(item.click), ())
+                refused[place] = self._why_no_click(item, found)
         await self._find_as_written(rows)
         return rows, refused
 
@@ -366,8 +369,8 @@ class ConversionStore:
         goal = self._goals.get(item.goal_id)
         return goal if goal and goal.offer_id == click.offer_id else None
 
-    async def _clicks(self, named: Collection[_Named]) -> Mapping[_Named, ConvertedClick]:
-        """The clicks of hashes and earlier ids, as written or trimmed.
+    async def _clicks(self, named: Collection[_Named]) -> tuple[Mapping[_Named, ConvertedClick], Found]:
+        """The clicks of hashes and earlier ids, as written or trimmed, and what these ids mean in any source.
 
         Earlier versions took a hash in a form other than ours for an earlier id. An earlier id may look like
         a hash.
@@ -382,7 +385,7 @@ class ConversionStore:
             for name, source in named
         }
         clicks |= await self._by_hash({plain for plain in meant.values() if plain} - clicks.keys())
-        return {each: clicks[plain] for each, plain in meant.items() if plain in clicks}
+        return {each: clicks[plain] for each, plain in meant.items() if plain in clicks}, earlier
 
     async def _by_hash(self, hashes: Collection[str]) -> dict[str, ConvertedClick]:
         if not hashes:
@@ -392,9 +395,26 @@ class ConversionStore:
         return {row["hash"]: ConvertedClick._make(row) for row in rows}
 
     def _preferred(self, clicks: Sequence[LegacyClick], source: str | None) -> str | None:
-        """The source's click. If the file names no source: this one's, or the only one of all sources."""
+        """The source's click. If the file names no source: this one's, or one whose source is not noted."""
         own = [click for click in clicks if click.is_of(source or self._source)]
-        return legacy_clicks.only(own if own or source else clicks)
+        if not own and (source or any(click.source for click in clicks)):
+            return None
+        return legacy_clicks.only(own or clicks)
+
+    def _why_no_click(self, item: ImportedConversion, found: Sequence[LegacyClick]) -> str:
+        """`found`: the clicks of all sources that its click's id may mean."""
+        source = item.legacy_source or self._source
+        others = sorted({click.source for click in found if click.source and not click.is_of(source)})
+        several = len({click.hash for click in found}) > 1
+        if not others and several:
+            return f"click_hash {item.click} is an id of several clicks: give their hash"
+        if not others:
+            return f"click_hash {item.click} matches no click: import clicks first, with the same --source"
+        what = "an id of several clicks, of sources" if several else "a click of source"
+        whose = "its legacy_source is" if item.legacy_source else "this import is of"
+        advice = "correct it" if item.legacy_source else f"give --source {' or --source '.join(others)}"
+        listed = " and ".join(map(repr, others))
+        return f"click_hash {item.click} is {what} {listed}, and {whose} {source!r}: {advice}"
 
     async def _in_the_way(self, rows: Collection[_Row]) -> set[str]:
         """The ones that cannot be stored, because another conversion has their key."""
@@ -417,12 +437,10 @@ def _status(item: ImportedConversion, click: ConvertedClick, words: StatusWords)
 
 def _why_not(
     item: ImportedConversion,
-    click: ConvertedClick | None,
+    click: ConvertedClick,
     goal: _Goal | None,
     status: ConversionStatus | None,
 ) -> str:
-    if click is None:
-        return f"click_hash {item.click} matches no click, or clicks of several sources"
     if goal is not None and status is not None:
         return f"is_unproven goes with the status hold, and not with {status}"
     if goal is not None:
