@@ -161,6 +161,11 @@ API = {
     "pydantic",
     "spectree",
     "offapi",
+    "tracker.dashboard",
+    "jinja2",
+    "argon2",
+    "pyotp",
+    "segno",
 }
 EDGE = {f"tracker.edge.{step}" for step in ("catalogue", "enrich", "read", "record", "redirect")}
 EDGE |= {"tracker.processes.edge", "tracker.device"}
@@ -173,7 +178,7 @@ READERS = {"ua_parser", "ua_parser_rs", "user_agents", "crawleruseragents"}
 FOREIGN = {
     "": API | EDGE | HTTP | {"tracker.commands", "workers"},
     "up": API | EDGE | HTTP | {"workers"},
-    "edge": API | OPERATOR | {"workers"},
+    "edge": API | OPERATOR | {"workers", "tracker.people"},
     "worker": API
     | HTTP
     | {
@@ -184,7 +189,7 @@ FOREIGN = {
         "geoip2",
     },
     "api": {"tracker.processes.edge", "workers", "tracker.processes.up"},
-    "metrics": API | EDGE | OPERATOR | {"workers"},
+    "metrics": API | EDGE | OPERATOR | {"workers", "tracker.people"},
     "offers": HTTP | OPERATOR | {"tracker.api", "spectree", "offapi", "workers"},
 }
 

@@ -1,0 +1,85 @@
+"""The pages as an application. The API's process serves it on the API's port."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Router
+from starlette.types import ExceptionHandler
+
+from tracker.dashboard import account, home, html, link, open_sessions, see_as, sign_in
+from tracker.dashboard.html import error_page
+from tracker.edge.read.client_address import Proxies
+from tracker.people.sign_in import SignIn
+from tracker.secret_key import SecretKey
+from tracker.settings import Settings
+from tracker.store.catalogue.edit import BUSY
+from tracker.store.db import UNREACHABLE
+from tracker.store.migrate import is_behind
+from tracker.store.outages import MIGRATE, NOT_MIGRATED
+from tracker.store.paging import TOO_SLOW
+
+_RETRY_AFTER: Final = {"Retry-After": "1"}
+
+_log = logging.getLogger(__name__)
+
+_TEXTS = {404: "The address is wrong, or the page has moved.", 405: "This address takes no such request."}
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return error_page(error.status_code, _TEXTS.get(error.status_code, error.detail), error.headers)
+
+
+async def _unavailable(request: Request, error: Exception) -> Response:
+    _log.warning("%r: the database cannot answer: %s", request.scope["path"], type(error).__name__)
+    return error_page(503, "The database cannot answer now. Try again in a moment.", _RETRY_AFTER)
+
+
+async def _not_migrated(request: Request, error: Exception) -> Response:
+    """503 on a database that lacks migrations. On a migrated one the error is our fault, and it is raised."""
+    if not await is_behind(request.app.state.pool):
+        raise error
+    _log.warning("%r: %s", request.scope["path"], MIGRATE)
+    return error_page(503, "The tracker is being upgraded. Try again in a moment.", _RETRY_AFTER)
+
+
+async def _defect(_: Request, _error: Exception) -> Response:
+    """500. Starlette raises the error again, and the server logs it."""
+    return error_page(500, "The page could not be made. The reason is in the tracker's log.")
+
+
+_EXCEPTION_HANDLERS: dict[int | type[Exception], ExceptionHandler] = {
+    HTTPException: _refused,
+    Exception: _defect,
+    **dict.fromkeys((*UNREACHABLE, TOO_SLOW, BUSY), _unavailable),
+    **dict.fromkeys(NOT_MIGRATED, _not_migrated),
+}
+
+
+def create_pages(settings: Settings, key: SecretKey) -> Starlette:
+    """The application. `state.pool` must be set before it opens."""
+    pages = [*sign_in.pages, *link.pages, *account.pages, *open_sessions.pages, *see_as.pages, *home.pages]
+
+    @asynccontextmanager
+    async def opened(app: Starlette) -> AsyncIterator[None]:
+        app.state.sign_in = SignIn(app.state.pool, key)
+        try:
+            yield
+        finally:
+            app.state.sign_in.close()
+
+    app = Starlette(exception_handlers=_EXCEPTION_HANDLERS)
+    routes = [*(page.route() for page in pages), *html.routes]
+    # Slashes are not redirected: the Location would repeat any Host that a client sends.
+    app.router = Router(routes, redirect_slashes=False, lifespan=opened)
+    app.state.settings = settings
+    app.state.proxies = Proxies(settings.trusted_proxies)
+    return app
