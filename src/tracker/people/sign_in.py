@@ -78,8 +78,11 @@ class SignIn:
             WaitError: the visitor's address has failed too often.
             BusyError: too many sign in at once.
         """
-        user = await self._checked(email, password, visitor)
+        checked = await self._checked(email, password, visitor)
         async with self._pool.acquire() as connection, connection.transaction():
+            user = await users.locked(connection, checked.id)
+            if user is None or user.rights != checked.rights:  # deleted, disabled or changed meanwhile
+                raise WrongError
             return await self._begin(connection, user, visitor, is_whole=not user.has_totp)
 
     async def with_code(self, half: Session, code: str, visitor: Visitor) -> SignedIn:
