@@ -347,6 +347,18 @@ async def test_attempts_at_once_all_count(people: People) -> None:
     assert sum(isinstance(one, WaitError) for one in done) == 4
 
 
+async def test_address_with_many_attempts_at_once_leaves_room_for_others(people: People) -> None:
+    await people.joined()
+    tried = [
+        asyncio.create_task(people.sign_in.with_password(f"{n}@net.example", "wrong", AWAY))
+        for n in range(2 * MOST_OF_ADDRESS)
+    ]
+    await people.sign_in.with_password(EMAIL, PASSWORD, HOME)
+    done = await asyncio.gather(*tried, return_exceptions=True)
+    assert sum(isinstance(one, WrongError) for one in done) == MOST_OF_ADDRESS
+    assert sum(isinstance(one, WaitError) for one in done) == MOST_OF_ADDRESS
+
+
 async def test_addresses_of_one_ipv6_site_count_together(people: People) -> None:
     await people.joined()
     for n in range(MOST_OF_ADDRESS):
