@@ -88,6 +88,16 @@ async def test_sign_in_over_a_session_ends_that_session(site: Site, anna: Browse
     assert not await is_in(anna)
 
 
+@pytest.mark.parametrize("before", [b"\xa0", b"\x85", b"\xc2\xa0", b"x", b"\x20\xa0"])
+async def test_cookie_with_another_name_is_not_the_session(anna: Browser, before: bytes) -> None:
+    cookie = before + f"{COOKIE}={anna.client.cookies[COOKIE]}".encode()
+    anna.client.cookies.clear()
+    answer = await anna.client.get("/dashboard/", headers=[(b"Cookie", b"a=b; " + cookie)])
+    assert answer.status_code == 303
+    answer = await anna.client.get("/dashboard/", headers=[(b"Cookie", b"a=b; " + cookie[len(before) :])])
+    assert answer.status_code == 200
+
+
 # Forged forms
 
 ORIGINS: dict[str, dict[str, str]] = {
