@@ -462,6 +462,25 @@ async def test_guessed_codes_are_limited(site: Site, anna: Browser) -> None:
     assert statuses == [403] * 5 + [429] * 2
 
 
+async def test_half_session_does_nothing_but_sign_out(site: Site, anna: Browser) -> None:
+    await with_factor(anna)
+    thief = site.browser()
+    wanted = {"email": EMAIL, "password": PASSWORD, "next": "/dashboard/clicks?status=new&page=2"}
+    await thief.post("/dashboard/sign-in", **wanted)
+    await thief.follow()
+    assert thief.hidden("next") == wanted["next"]
+    token, before = thief.token, len(await site.people.audit())
+    for path in ("account", "sessions", "see-as", "see-as/end"):
+        await thief.post(
+            f"/dashboard/{path}", token=token, do="propose", end="others", kind="affiliate", id="1"
+        )
+        assert thief.location.startswith("/dashboard/second-factor")
+    assert len(await site.people.audit()) == before
+    await thief.post("/dashboard/sign-out", token=token)
+    assert thief.location == "/dashboard/sign-in"
+    assert "Max-Age=0" in thief.page.headers["set-cookie"]
+
+
 async def test_factor_is_not_proposed_again_while_it_is_on(anna: Browser) -> None:
     await with_factor(anna)
     await anna.post("/dashboard/account", do="propose")
