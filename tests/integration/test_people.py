@@ -459,7 +459,10 @@ async def test_first_admin_signs_up_by_the_last_link_only(database: Settings, pe
     links = [secret_of(await first_admin.link(dsn) or "") for _ in range(2)]
     with pytest.raises(LinkIsOverError):
         await people.sign_in.with_link(links[0], PASSWORD, HOME, email=EMAIL)
-    for email, name, field in (("", "", "email"), ("jane", "", "email"), (EMAIL, "\u200b", "name")):
+    for email, name, field in (
+        *(("", "", "email"), ("jane", "", "email"), (EMAIL, "\u200b", "name")),
+        *((EMAIL, "Jane\x1b[2J Roe", "name"), (EMAIL, "J" * 201, "name")),
+    ):
         with pytest.raises(FieldError) as refused:
             await people.sign_in.with_link(links[1], PASSWORD, HOME, email=email, name=name)
         assert refused.value.field == field
