@@ -88,6 +88,16 @@ async def test_sign_in_over_a_session_ends_that_session(site: Site, anna: Browse
     assert not await is_in(anna)
 
 
+@pytest.mark.parametrize("before", [b"\xa0", b"\x85", b"\xc2\xa0", b"x", b"\x20\xa0"])
+async def test_cookie_with_another_name_is_not_the_session(anna: Browser, before: bytes) -> None:
+    cookie = before + f"{COOKIE}={anna.client.cookies[COOKIE]}".encode()
+    anna.client.cookies.clear()
+    answer = await anna.client.get("/dashboard/", headers=[(b"Cookie", b"a=b; " + cookie)])
+    assert answer.status_code == 303
+    answer = await anna.client.get("/dashboard/", headers=[(b"Cookie", b"a=b; " + cookie[len(before) :])])
+    assert answer.status_code == 200
+
+
 # Forged forms
 
 ORIGINS: dict[str, dict[str, str]] = {
@@ -450,6 +460,25 @@ async def test_guessed_codes_are_limited(site: Site, anna: Browser) -> None:
         await other.post("/dashboard/second-factor", code=f"{number:06}")
         statuses.append(other.page.status_code)
     assert statuses == [403] * 5 + [429] * 2
+
+
+async def test_half_session_does_nothing_but_sign_out(site: Site, anna: Browser) -> None:
+    await with_factor(anna)
+    thief = site.browser()
+    wanted = {"email": EMAIL, "password": PASSWORD, "next": "/dashboard/clicks?status=new&page=2"}
+    await thief.post("/dashboard/sign-in", **wanted)
+    await thief.follow()
+    assert thief.hidden("next") == wanted["next"]
+    token, before = thief.token, len(await site.people.audit())
+    for path in ("account", "sessions", "see-as", "see-as/end"):
+        await thief.post(
+            f"/dashboard/{path}", token=token, do="propose", end="others", kind="affiliate", id="1"
+        )
+        assert thief.location.startswith("/dashboard/second-factor")
+    assert len(await site.people.audit()) == before
+    await thief.post("/dashboard/sign-out", token=token)
+    assert thief.location == "/dashboard/sign-in"
+    assert "Max-Age=0" in thief.page.headers["set-cookie"]
 
 
 async def test_factor_is_not_proposed_again_while_it_is_on(anna: Browser) -> None:

@@ -300,6 +300,39 @@ async def test_session_ends_by_time(people: People, column: str) -> None:
     assert await people.is_over(signed_in)
 
 
+CHANGES_MEANWHILE = {
+    "deleted": "DELETE FROM user_account",
+    "disabled": "UPDATE user_account SET is_disabled = true",
+    "role": "UPDATE user_account SET role = 'analyst'",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES_MEANWHILE)
+async def test_user_who_is_changed_during_the_sign_in_is_not_signed_in(people: People, change: str) -> None:
+    await people.joined()
+    before = await people.pool.fetchval("SELECT max(id) FROM user_session")
+    async with people.pool.acquire() as connection, connection.transaction():
+        await connection.execute(CHANGES_MEANWHILE[change])
+        signing_in = asyncio.create_task(people.sign_in.with_password(EMAIL, PASSWORD, HOME))
+        waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        while not await people.pool.fetchval(waits) and not signing_in.done():
+            await asyncio.sleep(0.01)
+    with pytest.raises(WrongError):
+        await signing_in
+    assert await people.pool.fetchval("SELECT count(*) FROM user_session WHERE id > $1", before) == 0
+
+
+async def test_new_password_drops_a_factor_that_is_not_on_yet(people: People) -> None:
+    session = await people.joined()
+    await people.sign_in.propose_factor(session)
+    signed_in = await people.sign_in.change_password(session, PASSWORD, PASSWORD + " 2", HOME)
+    session = await people.session(signed_in)
+    assert await people.sign_in.proposed_factor(session) is None
+    await people.sign_in.propose_factor(session)
+    signed_in = await people.sign_in.with_link(await people.reset(session.user_id), PASSWORD, HOME)
+    assert await people.sign_in.proposed_factor(await people.session(signed_in)) is None
+
+
 # The throttle
 
 
@@ -324,6 +357,18 @@ async def test_attempts_at_once_all_count(people: People) -> None:
     )
     assert sum(isinstance(one, WrongError) for one in done) == MOST_OF_ACCOUNT
     assert sum(isinstance(one, WaitError) for one in done) == 4
+
+
+async def test_address_with_many_attempts_at_once_leaves_room_for_others(people: People) -> None:
+    await people.joined()
+    tried = [
+        asyncio.create_task(people.sign_in.with_password(f"{n}@net.example", "wrong", AWAY))
+        for n in range(2 * MOST_OF_ADDRESS)
+    ]
+    await people.sign_in.with_password(EMAIL, PASSWORD, HOME)
+    done = await asyncio.gather(*tried, return_exceptions=True)
+    assert sum(isinstance(one, WrongError) for one in done) == MOST_OF_ADDRESS
+    assert sum(isinstance(one, WaitError) for one in done) == MOST_OF_ADDRESS
 
 
 async def test_addresses_of_one_ipv6_site_count_together(people: People) -> None:
@@ -429,7 +474,10 @@ async def test_first_admin_signs_up_by_the_last_link_only(database: Settings, pe
     links = [secret_of(await first_admin.link(dsn) or "") for _ in range(2)]
     with pytest.raises(LinkIsOverError):
         await people.sign_in.with_link(links[0], PASSWORD, HOME, email=EMAIL)
-    for email, name, field in (("", "", "email"), ("jane", "", "email"), (EMAIL, "\u200b", "name")):
+    for email, name, field in (
+        *(("", "", "email"), ("jane", "", "email"), (EMAIL, "\u200b", "name")),
+        *((EMAIL, "Jane\x1b[2J Roe", "name"), (EMAIL, "J" * 201, "name")),
+    ):
         with pytest.raises(FieldError) as refused:
             await people.sign_in.with_link(links[1], PASSWORD, HOME, email=email, name=name)
         assert refused.value.field == field

@@ -30,7 +30,7 @@ ACCOUNT: Final = f"{ROOT}/account"
 
 Show = Callable[[Visit, Form, Fault | None], Awaitable[Response]]
 Send = Callable[[Visit, Form], Awaitable[Response]]
-Who = Literal["anyone", "half", "signed in"]
+Who = Literal["anyone", "half", "half or signed in", "signed in"]
 
 _A_PAGE = re.compile(rf"{ROOT}/[A-Za-z0-9/_-]*(\?[A-Za-z0-9_.~%=&+:,-]*)?", re.ASCII)
 _LONGEST_PAGE = 1_000
@@ -95,7 +95,7 @@ class Page(NamedTuple):
             return None
         if session is None:
             return redirect(SIGN_IN + self._then(visit))
-        if not session.is_whole and self.who == "signed in" and self.show:
+        if not session.is_whole and self.who == "signed in":
             return redirect(SECOND_FACTOR + self._then(visit))
         if session.is_whole and self.who == "half":
             return redirect(HOME)

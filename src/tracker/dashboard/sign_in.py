@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from starlette.responses import Response
 
 from tracker.dashboard.form import Form
@@ -17,7 +19,7 @@ async def enter(visit: Visit, signed_in: SignedIn, wanted: str = "") -> Response
         await visit.sign_in.sign_out(visit.session)
     then = page_of(wanted)
     if not signed_in.is_whole:
-        then = SECOND_FACTOR + (f"?next={then}" if then else "")
+        then = SECOND_FACTOR + (f"?next={quote(then, safe='/')}" if then else "")
     response = redirect(then or HOME)
     give(visit, response, signed_in)
     return response
@@ -63,5 +65,5 @@ def _next(visit: Visit, form: Form) -> str:
 pages = [
     Page(SIGN_IN, "anyone", _show_sign_in, _sign_in, "The e-mail address or the password is wrong."),
     Page(SECOND_FACTOR, "half", _show_second_factor, _second_factor, "The code is wrong."),
-    Page(f"{ROOT}/sign-out", "signed in", send=_sign_out, changes_nothing=True),
+    Page(f"{ROOT}/sign-out", "half or signed in", send=_sign_out, changes_nothing=True),
 ]

@@ -1,12 +1,14 @@
 """Passwords: which ones are taken, and their hashes.
 
-The rules are those of NIST SP 800-63B-4, section 3.1.1.2: length counts, and no kind of character is asked
-for. Hashes are argon2id with OWASP's parameters (Password Storage Cheat Sheet), by argon2-cffi.
+The rules are those of NIST SP 800-63B-4, section 3.1.1.2: length counts, no kind of character is asked for,
+and what many people choose is refused. Hashes are argon2id with OWASP's parameters (Password Storage Cheat
+Sheet), by argon2-cffi.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -25,6 +27,40 @@ LONGEST: Final = 200
 _LEAST_DISTINCT = 5
 _SHORTEST_NAME = 4  # a shorter part of a name may be in any password
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)  # KiB
+_WORDS = (  # of the passwords that are found most often in stolen lists
+    *(
+        "password",
+        "passwort",
+        "passw0rd",
+        "p@ssw0rd",
+        "p@ssword",
+        "letmein",
+        "welcome",
+        "changeme",
+        "iloveyou",
+    ),
+    *("administrator", "admin", "tracker", "dashboard", "secret", "login", "master", "monkey", "dragon"),
+    *("football", "baseball", "sunshine", "princess", "superman", "starwars", "default", "guest", "test"),
+)
+_ROWS = (
+    *("abcdefghijklmnopqrstuvwxyz", "01234567890", "qwertyuiop", "qwertzuiopü", "azertyuiop"),
+    *("asdfghjkl", "zxcvbnm", "yxcvbnm", "1qaz2wsx3edc4rfv5tgb6yhn7ujm", "!@#$%^&*()"),
+)
+_SHORTEST_RUN = 3
+
+
+def _runs() -> set[str]:
+    """Each run of neighbours in the alphabet, the digits and on keyboards, in both directions."""
+    rows = (*_ROWS, *(row[::-1] for row in _ROWS))
+    return {
+        row[first:end]
+        for row in rows
+        for end in range(len(row) + 1)
+        for first in range(end - _SHORTEST_RUN + 1)
+    }
+
+
+_COMMON = re.compile("|".join(map(re.escape, sorted({*_WORDS, *_runs()}, key=len, reverse=True))))
 _AT_ONCE = 2
 _MOST_WAITING = 32
 
@@ -49,6 +85,8 @@ def fault(password: str, *names: str) -> str:
     parts = {part for name in known for part in (name, *name.split("@"))}
     if any(len(part) >= _SHORTEST_NAME and part in key for part in parts):
         return "must not contain your name or e-mail address"
+    if len(set(_COMMON.sub("", key))) < _LEAST_DISTINCT:
+        return "is one of the first that attackers try: add a few words of your own"
     return ""
 
 

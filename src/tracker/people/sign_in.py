@@ -23,6 +23,8 @@ from tracker.store.people import sessions as stored_sessions
 from tracker.store.people.sessions import Session
 from tracker.store.people.users import Secrets
 
+_LONGEST_NAME = 200
+
 SESSIONS = Table("user_session", (), is_log=True)
 """The resource of sign-ins in the audit trail."""
 
@@ -78,8 +80,11 @@ class SignIn:
             WaitError: the visitor's address has failed too often.
             BusyError: too many sign in at once.
         """
-        user = await self._checked(email, password, visitor)
+        checked = await self._checked(email, password, visitor)
         async with self._pool.acquire() as connection, connection.transaction():
+            user = await users.locked(connection, checked.id)
+            if user is None or user.rights != checked.rights:  # deleted, disabled or changed meanwhile
+                raise WrongError
             return await self._begin(connection, user, visitor, is_whole=not user.has_totp)
 
     async def with_code(self, half: Session, code: str, visitor: Visitor) -> SignedIn:
@@ -321,9 +326,14 @@ def _address(text: str) -> str:
 
 def _name(text: str) -> str:
     try:
-        return normalise.name(text) if text else ""
+        name = normalise.name(text) if text else ""
     except ValueError as error:
         raise FieldError("name", str(error)) from None
+    if len(name) > _LONGEST_NAME:
+        raise FieldError("name", f"has more than {_LONGEST_NAME} characters")
+    if name != name.translate(normalise.CONTROLS):
+        raise FieldError("name", "has control characters")
+    return name
 
 
 def _check(password: str, email: str, name: str) -> None:

@@ -42,26 +42,29 @@ class Throttle:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._lines: defaultdict[tuple[str, bytes], asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._in_line: Counter[tuple[str, bytes]] = Counter()
+        self._lines: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._in_line: Counter[str] = Counter()
 
     @asynccontextmanager
     async def attempt(self, address: str, account: str) -> AsyncIterator[Attempt]:
-        """One attempt. Those of one address for one account wait for each other, so that all count.
+        """One attempt. Those of one address wait for each other, so that all count.
+
+        It also keeps one address from taking all places where passwords are checked.
 
         Raises:
             WaitError: the address has failed too often.
         """
-        place = _site(address), account_digest(account)
-        self._in_line[place] += 1
+        site = _site(address)
+        place = site, account_digest(account)
+        self._in_line[site] += 1
         try:
-            async with self._lines[place]:
+            async with self._lines[site]:
                 await self._check(*place)
                 yield Attempt(self._pool, *place)
         finally:
-            self._in_line[place] -= 1
-            if not self._in_line[place]:
-                del self._in_line[place], self._lines[place]
+            self._in_line[site] -= 1
+            if not self._in_line[site]:
+                del self._in_line[site], self._lines[site]
 
     async def _check(self, address: str, account: bytes) -> None:
         counts = await failures.counts(self._pool, address, account, WINDOW)

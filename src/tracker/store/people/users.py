@@ -29,7 +29,12 @@ _BY_EMAIL = _SECRETS.format("email_key = $1")
 _BY_ID = _SECRETS.format("id = $1")
 _LOCKED = _SECRETS.format("id = $1 FOR UPDATE")
 _SET_EMAIL_KEY = "UPDATE user_account SET email_key = $2 WHERE id = $1 AND email_key <> $2"
-_SET_PASSWORD = "UPDATE user_account SET password_hash = $2 WHERE id = $1"  # noqa: S105
+# A factor that waits for its first code goes: who had the account before may have seen its secret.
+_SET_PASSWORD = """
+UPDATE user_account
+SET password_hash = $2, totp_secret = CASE WHEN totp_since IS NOT NULL THEN totp_secret END
+WHERE id = $1
+"""  # noqa: S105
 _REHASH = "UPDATE user_account SET password_hash = $3 WHERE id = $1 AND password_hash = $2"
 _PROPOSE_FACTOR = """
 UPDATE user_account SET totp_secret = $2, totp_since = NULL, totp_last_step = 0 WHERE id = $1
@@ -130,6 +135,7 @@ async def shown(connection: Connection, id_: int) -> Row | None:
 
 
 async def set_password(connection: Connection, id_: int, password_hash: str) -> None:
+    """Set a password. A second factor that is not on yet has to be set up from its beginning."""
     await connection.execute(_SET_PASSWORD, id_, password_hash)
 
 
