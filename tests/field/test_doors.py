@@ -285,6 +285,7 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
         "dashboard/form.py check_origin",
         "dashboard/form.py read_form",
         "dashboard/visit.py Visit.origin",
+        "dashboard/visit.py _secret",
         "dashboard/visit.py _is_loopback",
         "edge/read/client_address.py Proxies._rfc7239",
         "edge/read/client_address.py Proxies._right_most_stranger",
@@ -299,6 +300,7 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
         "dashboard/form.py check_origin",
         "dashboard/form.py read_form",
         "dashboard/visit.py Visit.origin",
+        "dashboard/visit.py _secret",
         "dashboard/visit.py _is_loopback",
     ),
     "a User-Agent is searched for what bots and devices write": (
