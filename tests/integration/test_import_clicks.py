@@ -129,9 +129,13 @@ async def test_dry_run_stores_nothing(importer: Importer) -> None:
     assert done.out == f"{path}: 1 rows can be read. 1 of 1 clicks are there already\n"
 
 
+_TAKEN = "legacy_id taken is the earlier id of another click, of source 'earlier' at 2024-07-01 00:00:00 UTC"
+
+
 async def test_bad_rows_are_put_aside_with_skip_bad(importer: Importer) -> None:
     await importer.catalogue()
-    await importer.fetch("INSERT INTO legacy_click VALUES ('taken', gen_random_uuid(), 'earlier')")
+    other = hash_at(1_719_792_000_000)
+    await importer.fetch("INSERT INTO legacy_click VALUES ('taken', $1, 'earlier')", other)
     content = _csv(_ROW, "c2,99,513,2024-07-08 13:40:00", "taken,3,513,2024-07-08 13:40:00")
     aside = importer.tmp_path / "aside.ndjson"
     done = await importer.run("clicks", importer.file("some.csv", content), "--skip-bad", aside)
@@ -140,7 +144,7 @@ async def test_bad_rows_are_put_aside_with_skip_bad(importer: Importer) -> None:
     found = [json.loads(line) for line in aside.read_text().splitlines()]
     assert [(row["line"], row["why"]) for row in found] == [
         (3, "offer_id '99' matches no offer"),
-        (4, "legacy_id taken is the earlier id of another click"),
+        (4, f"{_TAKEN}: another --tz? `tracker import undo` takes that import back"),
     ]
     assert found[0]["row"]["legacy_id"] == "c2"
     assert len(await _stored(importer)) == 1
@@ -165,7 +169,8 @@ async def test_earlier_id_of_another_click_ends_the_import(importer: Importer) -
     await importer.catalogue()
     done = await importer.run("clicks", importer.file("two.csv", _csv(_ROW, "c1,3,513,2024-07-09 13:40:00")))
     assert done.code == 1
-    assert "two.csv:3: legacy_id c1 is the earlier id of another click" in done.err
+    why = "legacy_id c1 is the earlier id of another click, of source 'earlier' at 2024-07-08 13:40:00 UTC"
+    assert f"two.csv:3: {why}\n" in done.err
     assert await _stored(importer) == []
 
 
@@ -182,7 +187,10 @@ async def test_id_of_another_source_at_the_same_time_is_refused(importer: Import
     path = importer.file("one.csv", _csv(_ROW))
     assert (await importer.run("clicks", path)).code == 0
     done = await importer.run("clicks", path, "--source", "another")
-    assert (done.code, "is the earlier id of another click" in done.err) == (1, True)
+    why = "is the earlier id of another click, of source 'earlier' at 2024-07-08 13:40:00 UTC"
+    assert (done.code, f"{why}\n" in done.err) == (1, True)
+    done = await importer.run("clicks", path, "--tz", "Asia/Tokyo")
+    assert (done.code, f"{why}: another --tz? `tracker import undo` takes" in done.err) == (1, True)
 
 
 _DAY_LATER = _ROW.replace("07-08", "07-09")

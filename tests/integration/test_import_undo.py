@@ -307,7 +307,8 @@ async def test_clicks_of_earlier_versions_are_recognised_by_their_hashes(importe
     await importer.fetch("UPDATE conversion SET import_source = NULL")
     before = await _everything(importer)
     other = await _undo(importer, source="other")
-    assert other.out.startswith("other: deleted 0 clicks and 0 conversions\n")
+    why = "--source: no import of 'other' has stored anything. Files were imported of 'earlier'"
+    assert (other.code, other.err) == (1, f"tracker: {why}\n")
     dry = await _undo(importer, "--dry-run")
     assert dry.out.startswith("earlier: would delete 22 clicks and 0 conversions\n")
     assert await _everything(importer) == before

@@ -38,14 +38,15 @@ async def run(connection: Connection, wanted: Undo) -> Outcome:
     """Take back what imports stored, or only say what would be taken back.
 
     Raises:
-        UserError: conversions are booked, and the undo does not reverse them, or nobody agrees to it.
-            Nothing is changed.
+        UserError: nothing of the source was imported, or conversions are booked and the undo does not reverse
+            them, or nobody agrees to it. Nothing is changed.
     """
     source, kind = wanted.source, wanted.kind
     async with _kept_if(connection, is_dry=wanted.is_dry):
         await undo.recognise(connection, source)
         planned = await undo.plan(connection, source, kind)
         holders = await undo.holders(connection, source, kind)
+    await _see_that_it_is_known(connection, source, planned)
     if planned.reversed and not wanted.reverses and not wanted.is_dry:
         raise UserError(
             f"{planned.reversed:,} conversions are booked ({in_words(planned.booked)}). Nothing is taken "
@@ -63,6 +64,15 @@ async def run(connection: Connection, wanted: Undo) -> Outcome:
     clicks, legacy_ids = await _clicks(connection, source, planned) if Kind.CLICKS in kind.parts else (0, 0)
     done = planned._replace(clicks=clicks, conversions=deleted, reversed=reversed_)
     return Outcome(done, legacy_ids, holders)
+
+
+async def _see_that_it_is_known(connection: Connection, source: str, planned: Plan) -> None:
+    """Reject a source of which nothing is there, and no file was imported: its name may be mistyped."""
+    is_there = any(planned._replace(unmarked=0))
+    known = [] if is_there else await undo.sources(connection)
+    if not is_there and source not in known:
+        names = f". Files were imported of {', '.join(map(repr, known))}" if known else ""
+        raise UserError(f"--source: no import of {source!r} has stored anything{names}")
 
 
 def in_words(booked: Sequence[Booked]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import lru_cache
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
@@ -140,8 +140,9 @@ class ClickStore:
         items = await self._as_known(items)
         wanted = [(*item.earlier, item.row.hash) for item in items if item.earlier]
         noted = await self._connection.fetch(_CHECK_LEGACY, *zip(*wanted, strict=True)) if wanted else []
-        others = _other_than(items, {(id_, source): hash_.hex for id_, source, hash_ in noted})
-        others |= _other_than(items, await self._legacy(_firsts(items)))
+        checked = {(id_, source): LegacyClick(id_, hash_.hex, source) for id_, source, hash_ in noted}
+        others = _other_than(items, checked)
+        others |= _other_than(items, await self._legacy(_firsts(items)), are_there=True)
         rows = [
             (place, item.row.hash, item.named, item.row)
             for place, item in enumerate(items)
@@ -167,7 +168,8 @@ class ClickStore:
             wanted.append((row.hash, earlier, *of_row(row)))
             if stored is None:
                 continue
-            noted = earlier if earlier and legacy.get(earlier) == row.hash else None
+            known = legacy.get(earlier) if earlier else None
+            noted = earlier if known and known.hash == row.hash else None
             there.append((row.hash, noted, *of_stored(stored)))
             if wanted[-1] != there[-1]:
                 pairs = zip(("legacy_id", *named), wanted[-1][1:], there[-1][1:], strict=True)
@@ -175,7 +177,9 @@ class ClickStore:
         stay = await self._staying({place: taken[place] for place in differing})
         return compared(wanted, there, differing, stay)
 
-    async def _refused(self, items: Sequence[ImportedClick], legacy: Mapping[EarlierId, str]) -> set[int]:
+    async def _refused(
+        self, items: Sequence[ImportedClick], legacy: Mapping[EarlierId, LegacyClick]
+    ) -> set[int]:
         """The positions of the clicks that an import refuses. What it stored has lost its id since."""
         refused = {place: items[place].row.hash for place in _other_than(items, legacy)}
         rows = await self._connection.fetch(_IMPORTED, list(refused.values())) if refused else []
@@ -213,16 +217,18 @@ class ClickStore:
         """Note earlier ids. Refuses ids of other clicks. No other import runs meanwhile."""
         firsts = _firsts(items)
         known = await self._legacy(firsts)
-        wanted = {earlier: item.row.hash for earlier, item in firsts.items()}
-        if new := [(*earlier, hash_) for earlier, hash_ in wanted.items() if earlier not in known]:
-            await self._connection.execute(_NOTE_LEGACY, *zip(*new, strict=True))
-        return _other_than(items, wanted | known)
+        new = {earlier: item.row.hash for earlier, item in firsts.items() if earlier not in known}
+        if new:
+            rows = [(*earlier, hash_) for earlier, hash_ in new.items()]
+            await self._connection.execute(_NOTE_LEGACY, *zip(*rows, strict=True))
+        noted = {(id_, source): LegacyClick(id_, hash_, source) for (id_, source), hash_ in new.items()}
+        return _other_than(items, noted) | _other_than(items, known, are_there=True)
 
-    async def _legacy(self, wanted: Mapping[EarlierId, ImportedClick]) -> dict[EarlierId, str]:
-        """The hashes of earlier ids that are noted, of the clicks that should have them."""
+    async def _legacy(self, wanted: Mapping[EarlierId, ImportedClick]) -> dict[EarlierId, LegacyClick]:
+        """What earlier ids that are noted mean, of the clicks that should have them."""
         found = await legacy_clicks.find(self._connection, {legacy_id for legacy_id, _ in wanted})
         known = {key: _known(found[key[0]], key[1], item) for key, item in wanted.items() if key[0] in found}
-        return {key: hash_ for key, hash_ in known.items() if hash_}
+        return {key: click for key, click in known.items() if click}
 
 
 def _firsts(items: Iterable[ImportedClick]) -> dict[EarlierId, ImportedClick]:
@@ -234,25 +240,42 @@ def _firsts(items: Iterable[ImportedClick]) -> dict[EarlierId, ImportedClick]:
     return first
 
 
-def _other_than(items: Sequence[ImportedClick], noted: Mapping[EarlierId, str]) -> dict[int, str]:
-    """The clicks whose earlier ids belong to other clicks, by position."""
-    return {
-        place: f"legacy_id {item.earlier[0]} is the earlier id of another click"
+def _other_than(
+    items: Sequence[ImportedClick], noted: Mapping[EarlierId, LegacyClick], *, are_there: bool = False
+) -> dict[int, str]:
+    """The clicks whose earlier ids belong to other clicks, by position.
+
+    `are_there`: the others are in the table, and not in the same file.
+    """
+    others = {
+        place: (item.earlier[1], noted[item.earlier])
         for place, item in enumerate(items)
-        if item.earlier and noted.get(item.earlier, item.row.hash) != item.row.hash
+        if item.earlier and item.earlier in noted and noted[item.earlier].hash != item.row.hash
     }
+    return {place: _other(click, source, is_there=are_there) for place, (source, click) in others.items()}
 
 
-def _known(found: Sequence[LegacyClick], source: str, wanted: ImportedClick) -> str | None:
+def _other(click: LegacyClick, source: str, *, is_there: bool) -> str:
+    """Why a row of a source cannot have the earlier id of another click."""
+    at = datetime.fromtimestamp(millis_of(click.hash) // 1000, UTC).replace(tzinfo=None)
+    named = source if click.is_of(source) else click.source
+    of = f", of source {named!r}" if named else ""
+    why = f"legacy_id {click.legacy_id} is the earlier id of another click{of} at {at} UTC"
+    if not is_there or not click.is_of(source):
+        return why
+    return f"{why}: another --tz? `tracker import undo` takes that import back"
+
+
+def _known(found: Sequence[LegacyClick], source: str, wanted: ImportedClick) -> LegacyClick | None:
     """The source's click.
 
     Where the file names no source, also another's at the same time: it is the same click.
     """
-    own = [click.hash for click in found if click.is_of(source)]
+    own = [click for click in found if click.is_of(source)]
     if own or wanted.names_source:
         return next(iter(own), None)
     millis = millis_of(wanted.row.hash)
-    return next((click.hash for click in found if millis_of(click.hash) == millis), None)
+    return next((click for click in found if millis_of(click.hash) == millis), None)
 
 
 @lru_cache(64)  # the rows of a file mostly have the same value

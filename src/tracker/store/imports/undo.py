@@ -100,6 +100,7 @@ SELECT encode(uuid_send(click_hash), 'hex'), id, status,
 {_HOLDING} ORDER BY id LIMIT {_MOST_NAMED}
 """
 
+_SOURCES = "SELECT DISTINCT source FROM import_run ORDER BY source"
 _FORGET_RUNS = "DELETE FROM import_run WHERE source = $1 AND kind = ANY ($2)"
 
 _NEXT_CONVERSIONS = f"""
@@ -241,6 +242,11 @@ async def holders(connection: Connection, source: str, kind: Kind) -> list[Holde
     """Some conversions that keep clicks of the source."""
     with_conversions = Kind.CONVERSIONS in kind.parts
     return [Holder(*row) for row in await connection.fetch(_SOME_HELD, source, with_conversions)]
+
+
+async def sources(connection: Connection) -> list[str]:
+    """The sources of the files that were imported."""
+    return [source for (source,) in await connection.fetch(_SOURCES)]
 
 
 async def begin(connection: Connection, author: Author, source: str, kind: Kind, planned: Plan) -> None:
