@@ -138,7 +138,12 @@ async def test_bad_rows_are_put_aside_with_skip_bad(importer: Importer) -> None:
     await importer.fetch("INSERT INTO legacy_click VALUES ('taken', $1, 'earlier')", other)
     content = _csv(_ROW, "c2,99,513,2024-07-08 13:40:00", "taken,3,513,2024-07-08 13:40:00")
     aside = importer.tmp_path / "aside.ndjson"
-    done = await importer.run("clicks", importer.file("some.csv", content), "--skip-bad", aside)
+    words = ("clicks", importer.file("some.csv", content), "--skip-bad", aside)
+    done = await importer.run(*words, "--dry-run")
+    assert (done.code, aside.exists(), await _stored(importer)) == (0, False, [])
+    assert "3 rows: 1 would be stored, 0 are there already, 2 put aside\n" in done.out
+    assert "some.csv:3: offer_id '99' matches no offer\n" in done.err
+    done = await importer.run(*words)
     assert done.code == 0
     assert "3 rows: 1 stored, 0 there already, 2 refused" in done.out
     found = [json.loads(line) for line in aside.read_text().splitlines()]

@@ -269,6 +269,10 @@ def _as_json(path: Path, job: Job, outcome: Outcome) -> dict[str, Any]:
 
 def _in_words(path: Path, job: Job, outcome: Outcome) -> str:
     run, expected, found = outcome.run, imports.total(outcome.expected), imports.total(outcome.found)
+    if job.is_dry and run.refused:
+        new = run.rows - run.refused - found.rows
+        counted = f"{new:,} would be stored, {found.rows:,} are there already, {run.refused:,} put aside"
+        return f"{path}: {run.rows:,} rows: {counted}{_difference(job, outcome)}"
     if job.is_dry:
         present = f"{found.rows:,} of {expected.rows:,} {job.kind} are there already"
         return f"{path}: {run.rows:,} rows can be read. {present}{_difference(job, outcome)}"

@@ -104,11 +104,14 @@ async def run(connection: Connection, job: Job) -> Outcome:
     """
     digest = await asyncio.to_thread(_digest, job)
     so_far = await imports.run_of(connection, digest)
+    wrong = 0
     if job.is_dry or (so_far is None and job.bad_rows is None):
-        await _check(job)
+        wrong = await _check(job)
     if not job.is_dry:
         await imports.start(connection, digest, job.kind, job.source, job.file.path.name)
     outcome = await _store_and_compare(connection, job, digest, so_far.rows if so_far else 0)
+    if job.is_dry:
+        outcome = outcome._replace(run=outcome.run._replace(refused=wrong))
     # Another file may replace the rows of this one. Then this file is another change, not a known one.
     # Rows that were refused are tried again by the next import: their offer may be there then.
     if not job.is_dry and (job.replaces or outcome.run.refused or not outcome.is_proven):
@@ -123,16 +126,21 @@ def _digest(job: Job) -> bytes:
     return sha256(content + f"{job.kind}\0{job.source}\0{how}".encode()).digest()
 
 
-async def _check(job: Job) -> None:
-    """Check that all rows can be read and stored. Bad rows are named before anything is stored."""
+async def _check(job: Job) -> int:
+    """Check that all rows can be read and stored. Bad rows are named before anything is stored.
+
+    Returns how many would be put aside.
+    """
     all_wrong = WrongRows(job.file.path.name)
     await job.store.begin_check()
     async for rows in _batches(job, "checked"):
         refused = [(rows.lines[place], why) for place, why in (await job.store.check(rows.items)).items()]
         wrong = sorted([*rows.bad, *refused], key=lambda each: each[0].number)
         all_wrong.add(wrong)
-    if all_wrong.number:
+    if all_wrong.number and job.bad_rows is None:
         _refuse(all_wrong, job, "Nothing is stored")
+    all_wrong.end()
+    return all_wrong.number
 
 
 async def _store_and_compare(connection: Connection, job: Job, digest: bytes, done: int) -> Outcome:
