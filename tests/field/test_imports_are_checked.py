@@ -316,7 +316,10 @@ async def test_change_since_an_import_is_not_a_difference(importer: Importer) ->
     first = importer.file("a.csv", _file(_CONVERSION))
     assert (await importer.run("conversions", first)).code == 0
     await importer.fetch(
-        "UPDATE conversion SET status = 'approved', payout = 3, sale_status = 'paid', updated_at = now()"
+        "WITH changed AS (UPDATE conversion SET status = 'approved', payout = 3, sale_status = 'paid',"
+        " updated_at = now() RETURNING id, status)"
+        " INSERT INTO conversion_change (conversion_id, status_after, source)"
+        " SELECT id, status, 'api' FROM changed"
     )
     for changes, code in (
         ({}, 0),
