@@ -76,6 +76,7 @@ EXPLAINED: list[tuple[type[Failure], int, str, str]] = [  # finding, status, tex
                 "a pattern of the whole of Unicode helps nobody",
             ),
             ("there is no column|no column|is not CSV|names no columns", "a file of lines is any text"),
+            ("needs at least 16 characters, 6 different", "no schema counts different characters"),
             ("Nothing is booked", "a line is of the parties and conversions that there are"),
             ("is of entry \\d+ of this", "each reference is booked once"),
             ("in the future|in a closed period", "no schema knows the time"),

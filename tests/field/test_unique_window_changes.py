@@ -380,7 +380,7 @@ async def test_import_asks_before_it_changes_anything(database: Settings, import
     for more in ((), ("--dry-run",)):
         done = await importer.run("catalogue", file, *more)
         assert done.code == 1
-        assert "unique_scope makes visitors unique once more" in done.err
+        assert "unique_scope 'offer' makes visitors unique once more" in done.err
         assert "catalogue.yaml" in done.err
     assert await scope(importer) == "offer_affiliate"
     assert (await importer.run("catalogue", file, "--dry-run", "--confirm", "unique_scope")).code == 0
