@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from cryptography.fernet import Fernet
 
+from tests.integration.api_client import run_sql
 from tests.integration.engines import PATIENCE
 from tests.integration.people import AWAY, HOME, PASSWORD, People, people_of, secret_of
 from tracker.ops.doctor import users as doctor
@@ -55,6 +56,18 @@ async def test_password_signs_in_with_any_case_of_the_address(people: People) ->
         assert (session.email, session.role, session.is_whole) == ("Änne@Net.example", "admin", True)
     with pytest.raises(TakenError):
         await people.invited("ÄNNE@net.example")
+
+
+async def test_user_is_shut_out_with_all_of_his_partners(people: People, database: Settings) -> None:
+    await run_sql(database, "INSERT INTO affiliate (id, name) VALUES (513, 'One'), (514, 'Two')")
+    joined = await people.joined(EMAIL, "affiliate", affiliate_ids=[513, 514])
+    signed_in = await people.sign_in.with_password(EMAIL, PASSWORD, HOME)
+    await run_sql(database, "UPDATE affiliate SET status = 'blocked' WHERE id = 513")
+    assert (await people.session(signed_in)).user_id == joined.user_id
+    await run_sql(database, "UPDATE affiliate SET is_archived = true WHERE id = 514")
+    assert await people.is_over(signed_in)
+    with pytest.raises(WrongError):
+        await people.sign_in.with_password(EMAIL, PASSWORD, HOME)
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,14 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from tracker.store.db import Connection, Pool
+from tracker.store.people.users import IS_SHUT
 
 _MAKE = """
 INSERT INTO user_session (secret_hash, user_id, rights, is_whole, ends_at, address, user_agent)
 VALUES ($1, $2, $3, $4, now() + $5, $6, $7) RETURNING id
 """
-# A session of other rights than its user has now is over, and so is one of a disabled user.
-_FIND = """
+# A session of other rights than its user has now is over, and so is one of a disabled or shut-out user.
+_FIND = f"""
 SELECT session.id, session.rights, session.is_whole, session.seen_as, session.seen_as_id,
        account.id AS user_id, account.email, account.name, account.role,
        account.affiliate_ids, account.advertiser_ids, account.hides_money,
@@ -20,8 +21,8 @@ SELECT session.id, session.rights, session.is_whole, session.seen_as, session.se
        session.seen_at < now() - interval '1 minute' AS is_sight_unrecorded
 FROM user_session AS session JOIN user_account AS account ON account.id = user_id
 WHERE secret_hash = $1 AND NOT is_disabled AND account.rights = session.rights
-    AND ends_at > now() AND seen_at > now() - $2::interval
-"""
+    AND ends_at > now() AND seen_at > now() - $2::interval AND NOT {IS_SHUT}
+"""  # noqa: S608
 _SEE = """
 UPDATE user_session SET seen_at = now() WHERE id = $1 AND seen_at < now() - interval '1 minute'
 """

@@ -20,11 +20,19 @@ USERS = Table(
     searched=("name", "email"),
 )
 
-_SECRETS = """
-SELECT id, email, name, role, affiliate_ids, advertiser_ids, hides_money, is_disabled, password_hash,
-       totp_secret, totp_since IS NOT NULL AS has_totp, totp_last_step, rights
-FROM user_account WHERE {}
-"""
+IS_SHUT = """
+(cardinality(affiliate_ids) > 0 AND NOT EXISTS (
+    SELECT FROM affiliate
+    WHERE affiliate.id = ANY (affiliate_ids) AND affiliate.status <> 'blocked' AND NOT affiliate.is_archived)
+ OR cardinality(advertiser_ids) > 0 AND NOT EXISTS (
+    SELECT FROM advertiser WHERE advertiser.id = ANY (advertiser_ids) AND NOT advertiser.is_archived))"""
+"""SQL condition: all partners of a user are blocked or archived. Their tokens are refused alike."""
+
+_SECRETS = f"""
+SELECT id, email, name, role, affiliate_ids, advertiser_ids, hides_money, is_disabled OR {IS_SHUT},
+       password_hash, totp_secret, totp_since IS NOT NULL AS has_totp, totp_last_step, rights
+FROM user_account WHERE {{}}
+"""  # noqa: S608
 _BY_EMAIL = _SECRETS.format("email_key = $1")
 _BY_ID = _SECRETS.format("id = $1")
 _LOCKED = _SECRETS.format("id = $1 FOR UPDATE")
@@ -74,7 +82,7 @@ class Secrets(NamedTuple):
     affiliate_ids: Sequence[int]
     advertiser_ids: Sequence[int]
     hides_money: bool
-    is_disabled: bool
+    is_disabled: bool  # or all of his partners are blocked or archived
     password_hash: str | None
     totp_secret: bytes | None  # sealed
     has_totp: bool
