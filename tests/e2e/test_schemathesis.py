@@ -55,7 +55,8 @@ EXPLAINED: list[tuple[type[Failure], int, str, str]] = [  # finding, status, tex
                 "|is ahead of all changes|is another name of|are missing: set one"
                 "|cannot be (mark|set) for|is needed for|is missing, and so"
                 "|is not after|is before|is after|twice|is a rule of|more than (31|7,320) days|needs party="
-                "|does not go with|must be (empty|false)|the role"
+                "|does not go with|must be empty, because"
+                "|(must be (empty|false) for|is missing:) the role \\w+"
                 "|:(read|write|backfill) \\(possible: |is 0: an amount is above 0",
                 "no schema says what goes with what",
             ),

@@ -171,7 +171,7 @@ async def test_hashing_is_bounded(people: People, monkeypatch: pytest.MonkeyPatc
 async def test_second_factor_takes_each_code_once(people: People) -> None:
     session = await people.joined()
     with pytest.raises(FieldError):
-        await people.sign_in.confirm_factor(session, "000000", HOME)  # there is none yet
+        await people.sign_in.confirm_factor(session, "000000", HOME)  # no factor waits for a code
     _, signed_in, codes = await people.with_factor(session)
     assert (await people.session(signed_in)).has_totp
     with pytest.raises(FieldError, match="already"):

@@ -61,7 +61,7 @@ LINKS = [
     ("/28kl6/2CTPL", "", (3, 0, None), "so this is no affiliate"),
     ("/28KL6/URL", "", (3, 513, 133), "an offer's URL"),
     ("/28KL6/URL", "uid=7", (3, 513, 133), "which the query cannot change"),
-    ("/28KL6/2CTPL", "uid=7", (3, 513, 7), "where there is none it can"),
+    ("/28KL6/2CTPL", "uid=7", (3, 513, 7), "a code without a URL lets the query choose"),
     ("/28KL6/2CTPL", "offer_id=9&affiliate_id=9&aff_id=9", (3, 513, None), "nor can it change the rest"),
     ("/28KL6/2CTPL", "offer_code=2ctpl", (3, 513, None), "by a code neither"),
     ("/rd", "a=28KL6&o=2CTPL", (3, 513, None), "in the query"),

@@ -17,7 +17,7 @@ from tracker.store.people.users import USERS
 
 
 class Invited(NamedTuple):
-    """A user, and the path of a one-time link for him."""
+    """A user, and the path of the user's one-time link."""
 
     row: Row
     link: str
@@ -70,7 +70,7 @@ async def reset(connection: Connection, author: Author, before: Row, *, drops_fa
 
 
 async def delete(connection: Connection, author: Author, before: Row) -> None:
-    """Delete a user with his sessions and links. His acts stay in the audit trail.
+    """Delete a user with all sessions and links. The user's acts stay in the audit trail.
 
     Raises:
         LastAdminError: no admin would be left.

@@ -105,7 +105,7 @@ async def list_own_postbacks(call: Call[OwnPostbackQuery]) -> Response:
 async def create_own_postback(call: Call[Query]) -> Response:
     """Create a postback of yours
 
-    Its URL goes to a public address on port 80 or 443. The network sees it, and may pause it.
+    Its URL goes to a public address on port 80 or 443. The network sees it, and may change it.
     """
     fields = await call.object()
     named = validated({"affiliate_id": fields.pop("affiliate_id", None)}, _Named)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from tracker import secret_key
-from tracker.errors import CannotStartError
+from tracker.ops.doctor import key_file
 from tracker.ops.doctor.finding import Finding, cannot_read
+from tracker.ops.doctor.key_file import Sealed
 from tracker.ops.doctor.servers import StreamResult, time_limit
-from tracker.secret_key import OtherKeyError
 from tracker.settings import Settings
 from tracker.store import db
 from tracker.store.people import users
@@ -48,23 +47,16 @@ def _of_admins(guarded: list[Guarded]) -> Finding:
 
 
 def _of_factors(settings: Settings, guarded: list[Guarded]) -> list[Finding]:
-    sealed = [(user.email, user.totp_secret) for user in guarded if user.totp_secret is not None]
+    sealed = [
+        Sealed(
+            f"the second factor of {user.email}",
+            user.totp_secret,
+            f"run tracker users reset {user.email} --second-factor",
+        )
+        for user in guarded
+        if user.totp_secret is not None
+    ]
     if not sealed:
         return []
-    path = settings.key_file
-    try:
-        key = secret_key.read(path)
-    except FileNotFoundError:
-        advice = "put the file back. If it is lost: tracker users reset EMAIL --second-factor for each user"
-        return [Finding("users", "fail", f"the key file {path} of the second factors is missing", advice)]
-    except CannotStartError as error:
-        return [Finding("users", "fail", str(error))]
-    findings = []
-    for email, secret in sealed:
-        try:
-            key.open(secret)
-        except OtherKeyError:
-            text = f"the second factor of {email} was encrypted with another key than that in {path}"
-            advice = f"put the right key file there, or run tracker users reset {email} --second-factor"
-            findings.append(Finding("users", "fail", text, advice))
-    return findings
+    lost = ": tracker users reset EMAIL --second-factor for each user"
+    return key_file.findings(settings, "users", sealed, "of the second factors is missing", lost)

@@ -23,7 +23,7 @@ CREATE TABLE user_account (
     CHECK (affiliate_ids = '{}' OR advertiser_ids = '{}')
 );
 
--- The first admin's link is printed only while no user has ever existed, whoever was deleted since.
+-- The first admin's link is printed only while no user has ever existed, deleted ones included.
 ALTER TABLE deployment ADD has_had_user boolean NOT NULL DEFAULT false;
 
 CREATE FUNCTION note_first_user() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -43,7 +43,7 @@ _DROP_OVER = "DELETE FROM user_session WHERE ends_at < now() OR seen_at < now() 
 
 
 class Session(NamedTuple):
-    """A session that was presented, with its user as he is now."""
+    """A session that was presented, with its user of now."""
 
     id: int
     rights: int  # of the user when the session was made, and still

@@ -82,7 +82,7 @@ class Secrets(NamedTuple):
     affiliate_ids: Sequence[int]
     advertiser_ids: Sequence[int]
     hides_money: bool
-    is_disabled: bool  # or all of his partners are blocked or archived
+    is_disabled: bool  # or all partners of the user are blocked or archived
     password_hash: str | None
     totp_secret: bytes | None  # sealed
     has_totp: bool
