@@ -179,7 +179,7 @@ BODIES = (
     (b"email=a&password=%ff", "application/x-www-form-urlencoded", 400),
     (b"\xff=a", "application/x-www-form-urlencoded", 400),
     (b"email=a%00b&password=c", "application/x-www-form-urlencoded", 400),
-    (b"&".join(b"a%d=" % n for n in range(60)), "application/x-www-form-urlencoded", 400),
+    (b"&".join(b"a%d=" % n for n in range(1_001)), "application/x-www-form-urlencoded", 400),
     (b'{"email": "a"}', "application/json", 415),
     (b"--x--", "multipart/form-data; boundary=x", 415),
     (b"email=a", "text/plain", 415),
@@ -520,6 +520,6 @@ async def test_text_of_users_and_browsers_is_no_html(site: Site) -> None:
     texts = [page.text for page in (failed, *pages)]
     for text in texts:
         assert "<b>x" not in text
-        assert "<script" not in text
+        assert "<script>" not in text
         assert "<img src=x" not in text
     assert "&lt;script&gt;" in texts[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -16,6 +16,8 @@ from starlette.types import ExceptionHandler
 
 from tracker.dashboard import account, home, html, link, open_sessions, see_as, sign_in
 from tracker.dashboard.html import error_page
+from tracker.dashboard.navigation import Navigation
+from tracker.dashboard.page import Page
 from tracker.edge.read.client_address import Proxies
 from tracker.people.sign_in import SignIn
 from tracker.secret_key import SecretKey
@@ -64,9 +66,14 @@ _EXCEPTION_HANDLERS: dict[int | type[Exception], ExceptionHandler] = {
 }
 
 
-def create_pages(settings: Settings, key: SecretKey) -> Starlette:
-    """The application. `state.pool` must be set before it opens."""
-    pages = [*sign_in.pages, *link.pages, *account.pages, *open_sessions.pages, *see_as.pages, *home.pages]
+PAGES: Final[Sequence[Page]] = [
+    page for module in (sign_in, link, account, open_sessions, see_as, home) for page in module.pages
+]
+"""All pages."""
+
+
+def create_pages(settings: Settings, key: SecretKey, api: Starlette) -> Starlette:
+    """The application. `state.pool` must be set before it opens. Its pages ask the API."""
 
     @asynccontextmanager
     async def opened(app: Starlette) -> AsyncIterator[None]:
@@ -77,9 +84,11 @@ def create_pages(settings: Settings, key: SecretKey) -> Starlette:
             app.state.sign_in.close()
 
     app = Starlette(exception_handlers=_EXCEPTION_HANDLERS)
-    routes = [*(page.route() for page in pages), *html.routes]
+    routes = [*(page.route() for page in PAGES), *html.routes]
     # Slashes are not redirected: the Location would repeat any Host that a client sends.
     app.router = Router(routes, redirect_slashes=False, lifespan=opened)
     app.state.settings = settings
+    app.state.api = api
+    app.state.navigation = Navigation((page.path, page.access) for page in PAGES if page.show)
     app.state.proxies = Proxies(settings.trusted_proxies)
     return app

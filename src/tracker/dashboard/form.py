@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -17,9 +18,19 @@ TOKEN: Final = "token"  # noqa: S105
 """The field that says which session a form belongs to."""
 
 _MEDIA_TYPE = "application/x-www-form-urlencoded"
-_MOST_FIELDS = 50
+_MOST_FIELDS = 1_000
 
-Form = dict[str, str]
+
+class Form(dict[str, str]):
+    """The fields of a form. Of fields with one name the last one counts, unless all are asked for."""
+
+    def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
+        self._pairs = tuple(pairs)
+        super().__init__(self._pairs)
+
+    def all(self, name: str) -> list[str]:
+        """The values of all fields with a name, in their order."""
+        return [value for given, value in self._pairs if given == name]
 
 
 def check_origin(visit: Visit, *, proves_itself: bool = False) -> None:
@@ -56,7 +67,7 @@ def check_token(visit: Visit, form: Form) -> None:
 
 
 async def read_form(request: Request) -> Form:
-    """The fields of a form. Of fields with one name the last one counts.
+    """The fields of a form.
 
     Raises:
         HTTPException: 415 for another media type, 413 if it is too long, 400 if it cannot be read.
@@ -66,7 +77,7 @@ async def read_form(request: Request) -> Form:
         raise HTTPException(415, "This is not a form of these pages.", {"Accept": _MEDIA_TYPE})
     try:
         text = (await _read(request)).decode()
-        form = dict(parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS))
+        form = Form(parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS))
     except (ValueError, ClientDisconnect):
         raise HTTPException(400, "The form cannot be read.") from None
     if any("\0" in value for value in form.values()):

@@ -35,13 +35,16 @@ NO_REFERRER: Final[Mapping[str, str]] = {"Referrer-Policy": "no-referrer"}
 """The header of pages whose address has a secret."""
 
 _HERE = Path(__file__).parent
+_STATIC = _HERE / "static"
+_MEDIA_TYPES = {".svg": "image/svg+xml", ".js": "text/javascript"}
 _FILES = {
-    f"{ROOT}/static/{path.name}": (path.read_bytes(), media_type)
-    for path, media_type in (
-        (_HERE / "static" / "style.css", "text/css"),
-        (_HERE / "static" / "icon.svg", "image/svg+xml"),
-    )
+    f"{ROOT}/static/{path.name}": (path.read_bytes(), _MEDIA_TYPES[path.suffix])
+    for path in sorted(_STATIC.iterdir())
+    if path.is_file()
 }
+# One stylesheet: the names of colours and sizes first, then its parts.
+_STYLE = sorted(_STATIC.glob("style/*.css"), key=lambda path: (path.name != "tokens.css", path.name))
+_FILES[f"{ROOT}/static/style.css"] = (b"\n".join(path.read_bytes() for path in _STYLE), "text/css")
 _A_YEAR = "public, max-age=31536000, immutable"
 
 
@@ -52,6 +55,18 @@ class Fault(NamedTuple):
     text: str
     field: str = ""
     headers: Mapping[str, str] = {}
+    fields: Mapping[str, str] = {}  # the text of each wrong field, if several may be wrong
+
+    def of(self, field: str) -> str:
+        """What is wrong with a field. "" if nothing is."""
+        return self.text if field and field == self.field else self.fields.get(field, "")
+
+    def besides(self, *shown: str) -> str:
+        """What is to be said above the form: all that no shown field says."""
+        if self.field in shown:
+            return ""
+        left = [f"{name}: {text}" for name, text in self.fields.items() if name not in shown]
+        return self.text if not self.fields else "; ".join(left)
 
 
 def html(
@@ -63,7 +78,12 @@ def html(
     status: int = 200,
 ) -> Response:
     """A page. With a fault it has the fault's status."""
-    known = {"visit": visit, "session": visit and visit.session, "fault": fault}
+    known = {
+        "visit": visit,
+        "session": visit and visit.session,
+        "fault": fault,
+        "sections": visit.sections if visit else (),
+    }
     text = _TEMPLATES.get_template(template).render(**known, **values)
     extra = fault.headers if fault else {}
     return HTMLResponse(text, fault.status if fault else status, {**HEADERS, **extra})
@@ -108,6 +128,22 @@ def _moment(moment: datetime, zone: str) -> str:
     return moment.astimezone(ZoneInfo(zone)).strftime("%Y-%m-%d %H:%M")
 
 
+def _local(text: str, zone: str) -> str:
+    """A time in RFC 3339 as a time of a zone, to the second."""
+    return datetime.fromisoformat(text).astimezone(ZoneInfo(zone)).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _count(number: int | None) -> str:
+    return "-" if number is None else f"{number:,}"
+
+
+def _amount(text: str) -> str:
+    """An exact amount with its thousands apart, and at least two decimals where it has any."""
+    whole, _, decimals = text.partition(".")
+    sign, digits = ("-", whole[1:]) if whole.startswith("-") else ("", whole)
+    return f"{sign}{int(digits or 0):,}" + (f".{decimals:0<2}" if decimals else "")
+
+
 _TITLES = {
     400: "That did not work",
     403: "Not allowed",
@@ -126,4 +162,4 @@ _TEMPLATES = Environment(
     auto_reload=False,
 )
 _TEMPLATES.globals |= {"root": ROOT, "address_of": _address}
-_TEMPLATES.filters["moment"] = _moment
+_TEMPLATES.filters |= {"moment": _moment, "local": _local, "count": _count, "amount": _amount}

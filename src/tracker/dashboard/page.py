@@ -15,8 +15,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tracker.dashboard import form as forms
+from tracker.dashboard.asking import RefusedError
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import NO_REFERRER, ROOT, Fault, redirect
+from tracker.dashboard.navigation import EVERYBODY, Access
 from tracker.dashboard.visit import Visit, visit_of
 from tracker.people.passwords import BusyError
 from tracker.people.sign_in import FieldError, WrongError
@@ -35,6 +37,7 @@ Who = Literal["anyone", "half", "half or signed in", "signed in"]
 _A_PAGE = re.compile(rf"{ROOT}/[A-Za-z0-9/_-]*(\?[A-Za-z0-9_.~%=&+:,-]*)?", re.ASCII)
 _LONGEST_PAGE = 1_000
 _MINUTE = 60
+_ENDS = (401, 403, 404)  # there is nothing to show beside them
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +46,8 @@ class Page(NamedTuple):
     """A page, or the target of a form.
 
     `who` may open it. A half session is one whose second factor is missing. `show` gets the fields that were
-    sent and their fault, or nothing of both.
+    sent and their fault, or nothing of both. If it asks for what is refused, it is called again with the
+    fields of the query and the fault, and shows them without asking.
     """
 
     path: str
@@ -53,6 +57,7 @@ class Page(NamedTuple):
     wrong: str = ""  # the message for WrongError
     is_private: bool = False  # its address has a secret, so no referrer leaves it
     changes_nothing: bool = False  # its form may be sent by an admin who looks as a partner
+    access: Access = EVERYBODY
 
     def route(self) -> Route:
         methods = [*(["GET"] if self.show else []), *(["POST"] if self.send else [])]
@@ -60,6 +65,7 @@ class Page(NamedTuple):
 
     async def _answer(self, request: Request) -> Response:
         visit = await visit_of(request)
+        self._check_access(visit)
         response = await (self._sent(visit) if request.method == "POST" else self._shown(visit))
         if self.is_private:
             response.headers.update(NO_REFERRER)
@@ -67,7 +73,21 @@ class Page(NamedTuple):
 
     async def _shown(self, visit: Visit) -> Response:
         assert self.show
-        return self._elsewhere(visit) or await self.show(visit, {}, None)
+        if elsewhere := self._elsewhere(visit):
+            return elsewhere
+        try:
+            return await self.show(visit, Form(), None)
+        except RefusedError as error:
+            return await self._shown_again(visit, Form(visit.request.query_params.multi_items()), error.fault)
+
+    async def _shown_again(self, visit: Visit, form: Form, fault: Fault) -> Response:
+        """The page with the fault of what was asked or sent. An error if it needs the refused answer."""
+        if self.show is None or fault.status in _ENDS:
+            raise HTTPException(fault.status, fault.text, dict(fault.headers))
+        try:
+            return await self.show(visit, form, fault)
+        except RefusedError as error:
+            raise HTTPException(error.fault.status, error.fault.text, dict(error.fault.headers)) from None
 
     async def _sent(self, visit: Visit) -> Response:
         assert self.send
@@ -81,12 +101,19 @@ class Page(NamedTuple):
             raise HTTPException(403, "You see what a partner sees. Nothing can be changed. Go back first.")
         try:
             return await self.send(visit, form)
+        except RefusedError as error:
+            return await self._shown_again(visit, form, error.fault)
         except (FieldError, WrongError, WaitError, BusyError, OtherKeyError) as error:
             if visit.session and (await visit_of(visit.request)).session is None:
                 return redirect(SIGN_IN)  # it has ended meanwhile
             if self.show is None:
                 raise
             return await self.show(visit, form, self._fault(error))
+
+    def _check_access(self, visit: Visit) -> None:
+        session = visit.session
+        if self.who == "signed in" and session and session.is_whole and not self.access.allows(session):
+            raise HTTPException(403, "Your role does not open this page.")
 
     def _elsewhere(self, visit: Visit) -> Response | None:
         """Where a visit has to go first."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Final, NamedTuple
 
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -76,6 +78,17 @@ class Visit(NamedTuple):
     def settings(self) -> Settings:
         settings: Settings = self.request.app.state.settings
         return settings
+
+    @property
+    def api(self) -> Starlette:
+        """The API of this process."""
+        api: Starlette = self.request.app.state.api
+        return api
+
+    @property
+    def sections(self) -> Sequence[tuple[str, Sequence[tuple[str, str]]]]:
+        """The navigation: sections with the addresses and names of the pages that the session may open."""
+        return self.request.app.state.navigation.of(self.session)  # type: ignore[no-any-return]
 
     @property
     def sign_in(self) -> SignIn:

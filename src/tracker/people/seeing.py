@@ -9,6 +9,8 @@ from tracker.store.catalogue import edit
 from tracker.store.db import Connection, Pool
 from tracker.store.people import sessions
 from tracker.store.people.sessions import Session
+from tracker.store.token_owner import Owner
+from tracker.store.tokens import Token
 
 _KINDS: tuple[OwnerKind, ...] = ("affiliate", "advertiser")
 
@@ -68,3 +70,29 @@ def rights(session: Session) -> Rights:
         "affiliate" if session.affiliate_ids else "advertiser" if session.advertiser_ids else None
     )
     return rights_of(session.role, owner, hides_money=session.hides_money)
+
+
+def token_of(session: Session) -> Token:
+    """The token that a session is worth: its scopes, its owner, its sight."""
+    allowed = rights(session)
+    return Token(
+        -session.user_id,
+        session.email,
+        frozenset(allowed.scopes),
+        None,
+        _owner(session),
+        is_expired=False,
+        is_shut=False,
+        hides_money=allowed.hides_money,
+        user_id=session.user_id,
+    )
+
+
+def _owner(session: Session) -> Owner | None:
+    """Whose rows a session sees. None: the network's."""
+    if session.seen_as_id is not None:
+        return next(Owner(kind, (session.seen_as_id,)) for kind in _KINDS if kind == session.seen_as)
+    for kind, ids in zip(_KINDS, (session.affiliate_ids, session.advertiser_ids), strict=True):
+        if ids:
+            return Owner(kind, tuple(sorted(set(ids))))
+    return None

@@ -19,7 +19,8 @@ from tracker.settings import Settings
 
 def create_site(settings: Settings, key: SecretKey) -> Router:
     """The API's application with the pages below /dashboard."""
-    api, pages = create_api(settings), create_pages(settings, key)
+    api = create_api(settings)
+    pages = create_pages(settings, key, api)
     pages.add_middleware(CountAnswers, answers=api.state.answers)
 
     async def route(scope: Scope, receive: Receive, send: Send) -> None:

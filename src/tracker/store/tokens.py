@@ -92,16 +92,17 @@ ORDER BY last_used_at DESC, id
 
 
 class Token(NamedTuple):
-    """A token that was presented."""
+    """A token that was presented, or a session that is worth one."""
 
-    id: int
-    name: str
+    id: int  # of a session: the negative id of its user. Keys of repeated requests belong to it
+    name: str  # of a session: the e-mail address
     scopes: frozenset[str]
     rate: Rate | None  # None: the deployment's
     owner: Owner | None  # None: the network
     is_expired: bool
     is_shut: bool  # all its owners are blocked or archived
     hides_money: bool = False
+    user_id: int | None = None  # of a session
 
     def allows(self, scope: str) -> bool:
         return scope in self.scopes or "admin" in self.scopes

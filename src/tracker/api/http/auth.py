@@ -35,13 +35,22 @@ async def authorize(request: Request, scopes: Sequence[str], owner: str = "") ->
             the token's rate.
     """
     token = await _admitted(request)
+    permit(token, scopes, owner)
+    return token
+
+
+def permit(token: Token, scopes: Sequence[str], owner: str = "") -> None:
+    """Check that a token may ask an endpoint.
+
+    Raises:
+        Problem: 403 for a token of another owner or without a scope.
+    """
     kind = token.owner.kind if token.owner else ""
     if kind != owner and owner:
         raise Problem(403, f"This path needs a token of one {owner}.")
     if kind != owner:
         raise Problem(403, f"This token belongs to {kind}s. It reads only under {VIEWS[kind]}.")
     require(token, *scopes)
-    return token
 
 
 def require(token: Token, *scopes: str) -> None:

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from tracker.api.http.auth import authorize
+from tracker.api.http.auth import authorize, permit
 from tracker.api.http.body import JSON, MAX_BODY, check_type, read_object, read_whole
 from tracker.api.http.complete_until import header
 from tracker.api.http.problems import Problem
@@ -105,7 +105,8 @@ class Call(Generic[SomeQuery]):
     def author(self) -> Author:
         """The author of what this request changes."""
         address = self.state.limits.address_of(self.request)
-        return Author(self.token.id, self.token.name, None, address)
+        user_id = self.token.user_id
+        return Author(None if user_id else self.token.id, self.token.name, user_id, address)
 
     async def object(self) -> dict[str, Any]:
         """The JSON object in the body.
@@ -130,7 +131,11 @@ class Call(Generic[SomeQuery]):
         return check_type(self.request, *body.examples), await read_whole(self.request, body.most)
 
 
+Respond = Callable[[Request, Token], Awaitable[Response]]
+"""What a handler does for a token that may ask."""
+
 _contracts: dict[Answer, Contract | None] = {}  # by handler. None: it is public
+_responses: dict[Answer, Respond] = {}  # by handler
 
 
 def endpoint(
@@ -185,7 +190,9 @@ def endpoint(
         )
 
         async def answer(request: Request) -> Response:
-            token = await authorize(request, contract.scopes, owner)
+            return await respond(request, await authorize(request, contract.scopes, owner))
+
+        async def respond(request: Request, token: Token) -> Response:
             allowed = without_money if token.hides_money else query
             if allowed is None:
                 raise Problem(403, "This path shows money, and the token hides it.")
@@ -197,6 +204,7 @@ def endpoint(
             return response
 
         _contracts[answer] = contract
+        _responses[answer] = respond
         return answer
 
     return decorate
@@ -206,6 +214,22 @@ def public(handler: Answer) -> Answer:
     """Declare that a handler needs no token. The OpenAPI document leaves it out."""
     _contracts[handler] = None
     return handler
+
+
+async def answer_as(token: Token, route: Route, request: Request) -> Response:
+    """What a route answers to a request of this process, which carries no secret.
+
+    The caller vouches for the token. Its owner and scopes are checked as those of every other token.
+
+    Raises:
+        Problem: 403 for a token of another owner or without a scope, and what the endpoint raises.
+    """
+    contract = contract_of(route)
+    if contract is None:
+        raise TypeError(f"{route!r} is public: nothing is asked in somebody's name there")
+    permit(token, contract.scopes, contract.owner)
+    request.state.token_id = token.id
+    return await _responses[route.endpoint](request, token)
 
 
 def contract_of(route: BaseRoute) -> Contract | None:

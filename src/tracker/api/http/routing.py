@@ -41,6 +41,20 @@ class PathRouter(Router):
         super().__init__(ordered, redirect_slashes=False, lifespan=lifespan)
         self._paths = [_path(list(group)) for _, group in groupby(ordered, key=lambda route: route.path)]
 
+    def route_of(self, scope: Scope) -> Route:
+        """The route that answers a request. Its path's parameters are put into the scope.
+
+        Raises:
+            HTTPException: 404 without such a path, 405 for a method that the path lacks.
+        """
+        _check(self._paths, scope)
+        for route in self.routes:
+            match, more = route.matches(scope)
+            if match is Match.FULL and isinstance(route, Route):
+                scope.update(more)
+                return route
+        raise HTTPException(404)
+
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             _check(self._paths, scope)

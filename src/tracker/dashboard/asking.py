@@ -1,0 +1,177 @@
+"""What pages ask, and what they let change: the API's endpoints, called inside this process.
+
+A page gets what the API would answer to a token with the rights of its session. So the rule of access, the
+parameters, the rows and the errors of a page are those of the API.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from http import HTTPStatus
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlencode
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tracker.api.catalogue import problem_of
+from tracker.api.http.auth import VIEWS
+from tracker.api.http.body import JSON
+from tracker.api.http.complete_until import HEADER
+from tracker.api.http.endpoint import answer_as
+from tracker.api.http.problems import Problem, invalid
+from tracker.api.http.routing import ROOT, PathRouter
+from tracker.catalogue.errors import CatalogueError
+from tracker.dashboard.html import HEADERS, Fault
+from tracker.dashboard.visit import Visit
+from tracker.parameters import ParameterError
+from tracker.people.seeing import token_of
+
+Parameters = Mapping[str, Any] | Iterable[tuple[str, Any]]
+"""Parameters of a query. A value may be a list. None and "" are left out."""
+
+
+class Answer(NamedTuple):
+    """What an endpoint answered."""
+
+    body: Any  # the JSON. None without one
+    complete_until: str  # RFC 3339. "" if the answer does not tell of clicks
+    etag: str  # "" without one
+
+
+class RefusedError(Exception):
+    """An endpoint refused. The fault has its text, and the text of each field that is wrong."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.text)
+        self.fault = fault
+
+
+async def ask(
+    visit: Visit,
+    path: str,
+    query: Parameters = (),
+    *,
+    at: Mapping[str, object] | None = None,
+    method: str = "GET",
+    body: Any = None,
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
+    """The answer of an endpoint to the session of a visit.
+
+    `path`: as documented, without the part that says whose view it is: "/clicks/{id}". `at`: the values of
+    its parameters. `body`: sent as JSON.
+
+    Raises:
+        RefusedError: the endpoint answers an error.
+    """
+    content = b"" if body is None else orjson.dumps(body)
+    sent = {"content-type": JSON, **(headers or {})}
+    response = await _answered(visit, method, _placed(path, at or {}), query, content, sent)
+    known = response.headers
+    loaded = orjson.loads(response.body) if response.body else None
+    return Answer(loaded, known.get(HEADER, ""), known.get("etag", ""))
+
+
+async def download(visit: Visit, path: str, query: Parameters = ()) -> Response:
+    """An answer of an endpoint that the browser gets as it is: a file.
+
+    Raises:
+        RefusedError: the endpoint answers an error.
+    """
+    response = await _answered(visit, "GET", path, query, b"", {})
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+def api_path(visit: Visit, path: str) -> str:
+    """The whole path of an endpoint for the session of a visit."""
+    assert visit.session
+    owner = token_of(visit.session).owner
+    return (VIEWS[owner.kind] if owner else ROOT) + path
+
+
+def query_string(query: Parameters) -> str:
+    """Parameters as a query string, without those that have no value."""
+    pairs = query.items() if isinstance(query, Mapping) else query
+    listed = ((name, value if isinstance(value, (list, tuple)) else [value]) for name, value in pairs)
+    return urlencode([(name, one) for name, values in listed for one in values if one not in (None, "")])
+
+
+def _placed(path: str, values: Mapping[str, object]) -> str:
+    """A path with the values of its parameters.
+
+    Raises:
+        RefusedError: 404 for a value that would lead to another path.
+    """
+    for name, value in values.items():
+        text = str(value)
+        if not text or "/" in text:
+            raise RefusedError(Fault(HTTPStatus.NOT_FOUND, "There is no such thing."))
+        path = path.replace(f"{{{name}}}", text, 1)
+    return path
+
+
+async def _answered(
+    visit: Visit, method: str, path: str, query: Parameters, content: bytes, headers: Mapping[str, str]
+) -> Response:
+    """The response of an endpoint.
+
+    Raises:
+        RefusedError: it is an error.
+    """
+    session = visit.session
+    if session is None or not session.is_whole or visit.lacks_factor:
+        raise RefusedError(Fault(HTTPStatus.FORBIDDEN, "Sign in first."))
+    if session.seen_as and method != "GET":
+        raise RefusedError(
+            Fault(HTTPStatus.FORBIDDEN, "You see what a partner sees. Nothing can be changed.")
+        )
+    request = _request(visit, method, api_path(visit, path), query, content, headers)
+    router = visit.api.router
+    assert isinstance(router, PathRouter)
+    try:
+        return await answer_as(token_of(session), router.route_of(request.scope), request)
+    except CatalogueError as error:
+        raise RefusedError(_fault(problem_of(error))) from None
+    except ParameterError as error:
+        raise RefusedError(_fault(invalid(error.errors))) from None
+    except HTTPException as error:
+        raise RefusedError(_fault(error)) from None
+
+
+def _request(
+    visit: Visit, method: str, path: str, query: Parameters, content: bytes, headers: Mapping[str, str]
+) -> Request:
+    """A request of this process, from the address of the visit."""
+    scope = visit.request.scope
+    passed = [pair for pair in scope["headers"] if pair[0].startswith((b"x-forwarded-", b"forwarded"))]
+    own = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    made = {
+        **{name: scope[name] for name in ("type", "asgi", "http_version", "scheme", "client", "server")},
+        "method": method,
+        "path": path,
+        "raw_path": quote(path).encode(),
+        "root_path": "",
+        "query_string": query_string(query).encode(),
+        "headers": passed + own,
+        "state": {},
+        "app": visit.api,
+    }
+    return Request(made, _receive(content))
+
+
+def _receive(content: bytes) -> Callable[[], Awaitable[dict[str, Any]]]:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": content, "more_body": False}
+
+    return receive
+
+
+def _fault(error: HTTPException) -> Fault:
+    errors = error.errors if isinstance(error, Problem) else {}
+    fields = {field: "; ".join(messages) for field, messages in errors.items()}
+    return Fault(error.status_code, error.detail, headers=error.headers or {}, fields=fields)
