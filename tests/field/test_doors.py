@@ -145,6 +145,8 @@ ROUTES: Mapping[str, str] = {
         f"{ROOT}/manual-entries{end}": "management"  # the same types of fields
         for end in ("", "/uploads", "/{id}/reverse")
     },
+    **dict.fromkeys((f"{ROOT}/findings", f"{ROOT}/imports", f"{ROOT}/unmatched-hits"), _NOTHING),
+    **{f"{ROOT}/dead-letters{end}": _NOTHING for end in ("", "/{id}", "/replay", "/drop")},
     f"{ROOT}/sent-postbacks/{{id}}": _LISTS,
     f"{ROOT}/sent-postbacks/{{id}}/refire": _LISTS,
     f"{ROOT.removesuffix('users')}affiliates/offers": _LISTS,
@@ -361,6 +363,7 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
         "commands/tables.py print_table",
         "commands/token.py add_arguments.command",
         "commands/users.py add_arguments.command",
+        "dashboard/asking.py _request",
         "importing/files.py unpacked",
         "metrics_socket.py _answer",
         "ops/backup/programs.py _complaint",

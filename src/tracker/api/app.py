@@ -16,10 +16,12 @@ from tracker.api import (
     audit,
     catalogue,
     catalogue_changes,
+    dead_letters,
     explain,
     health,
     ledger,
     manual_entries,
+    operations,
     reports,
     statements,
     tokens,
@@ -95,6 +97,8 @@ _RESOURCES = (
     own_postbacks,
     applications,
     audit,
+    operations,
+    dead_letters,
     health,
 )
 

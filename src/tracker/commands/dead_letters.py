@@ -5,19 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from argparse import ArgumentParser, Namespace
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from datetime import UTC, datetime
-from typing import Any
-
-import orjson
+from collections.abc import Sequence
 
 from tracker.commands.arguments import add_json
-from tracker.domain.click_id import millis_of, minute_of
+from tracker.commands.author import author
+from tracker.ops.dead_letters import Settle, chosen, contents, facts, settle
 from tracker.settings import Settings
 from tracker.store import db
-from tracker.store.conversions import postbacks as postback_log
 from tracker.stream.dead_letters import DeadLetter, DeadLetters
-from tracker.stream.record import Undecodable, decode, read_answer
 
 _ABOUT = """\
 An entry that a writer cannot store is set aside with the reason. The rest of its batch is stored. Replay it
@@ -85,7 +80,7 @@ async def list_(url: str, *, as_json: bool) -> None:
     async with DeadLetters(url) as letters:
         async for letter in letters.all():
             is_any = True
-            print(json.dumps(_facts(letter)) if as_json else _line(letter))
+            print(json.dumps(facts(letter)) if as_json else _line(letter))
     if not is_any and not as_json:
         print("no dead letters")
 
@@ -94,11 +89,11 @@ async def show(url: str, id_: str, *, as_json: bool) -> None:
     """Print one dead letter in full, or its readable parts."""
     async with DeadLetters(url) as letters:
         letter = await letters.get(id_)
-    facts = _facts(letter) | _contents(letter.fields)
+    whole = facts(letter) | contents(letter)
     if as_json:
-        print(json.dumps(facts))
+        print(json.dumps(whole))
         return
-    for name, value in facts.items():
+    for name, value in whole.items():
         text = json.dumps(value, indent=2, ensure_ascii=False) if isinstance(value, dict | list) else value
         print(f"{name:9} {'unknown' if text is None else text}")
 
@@ -116,20 +111,20 @@ async def drop(settings: Settings, ids: Sequence[str], *, as_json: bool) -> None
 async def show_drop(url: str, ids: Sequence[str], *, as_json: bool) -> None:
     """Print which dead letters would be dropped."""
     async with DeadLetters(url) as letters:
-        chosen = [letter async for letter in _chosen(letters, ids)]
+        would = [letter async for letter in chosen(letters, ids)]
     if as_json:
-        print(json.dumps({"dropped": [], "would_drop": [letter.id for letter in chosen]}))
+        print(json.dumps({"dropped": [], "would_drop": [letter.id for letter in would]}))
         return
-    for letter in chosen:
+    for letter in would:
         print(_line(letter))
-    print(f"nothing dropped. With --yes these {len(chosen)} clicks are given up for good")
+    print(f"nothing dropped. With --yes these {len(would)} clicks are given up for good")
 
 
 async def _settle(
     settings: Settings,
     ids: Sequence[str],
     done_word: str,
-    do: Callable[[DeadLetters, DeadLetter], Awaitable[bool]],
+    do: Settle,
     *,
     as_json: bool,
 ) -> None:
@@ -139,91 +134,19 @@ async def _settle(
     connection = await db.connect(settings.postgres_dsn)  # first: it may be away, and then nothing is done
     try:
         async with DeadLetters(settings.redis_url) as letters:
-            done = [letter async for letter in _chosen(letters, ids) if await do(letters, letter)]
-            postbacks = await _try_postbacks_again(connection, letters, done)
+            done = await settle(connection, letters, ids, do, author())
     finally:
         await connection.close()
     if as_json:
-        print(json.dumps({done_word: [letter.id for letter in done], "postbacks_tried_again": postbacks}))
+        again = done.postbacks_tried_again
+        print(json.dumps({done_word: done.ids, "postbacks_tried_again": again}))
         return
-    print(f"{done_word} {len(done)}")
-    if postbacks:
-        print(f"postbacks that waited for dead letters and are tried again: {postbacks}")
-
-
-async def _try_postbacks_again(
-    connection: db.Connection, letters: DeadLetters, done: Sequence[DeadLetter]
-) -> int:
-    """Try the postbacks of these dead letters, and those of minutes without dead letters. Returns how many.
-
-    The writer decides about them as about parked postbacks. A kill before this leaves them waiting: the next
-    replay or drop finds them, because their minutes have no dead letters.
-    """
-    waiting = await postback_log.waiting(connection)
-    if not waiting:
-        return 0
-    hashes = {letter.hash for letter in done}
-    dead = {letter.minute async for letter in letters.all()}
-    again = [
-        postback for postback, click in waiting.items() if click in hashes or minute_of(click) not in dead
-    ]
-    await postback_log.try_again(connection, again)
-    return len(again)
-
-
-async def _chosen(letters: DeadLetters, ids: Sequence[str]) -> AsyncIterator[DeadLetter]:
-    """All ids are looked up before the first change, so that a wrong id changes nothing."""
-    if not ids:
-        async for letter in letters.all():
-            yield letter
-    for letter in [await letters.get(id_) for id_ in dict.fromkeys(ids)]:
-        yield letter
-
-
-def _facts(letter: DeadLetter) -> dict[str, Any]:
-    hash_ = letter.hash
-    return {
-        "id": letter.id,
-        "died_at": _time(letter.millis),
-        "reason": letter.reason,
-        "hash": hash_,
-        "minute": None if hash_ is None else _time(millis_of(hash_))[:-3],
-        "entry": letter.entry,
-    }
+    print(f"{done_word} {len(done.ids)}")
+    if done.postbacks_tried_again:
+        print(f"postbacks that waited for dead letters and are tried again: {done.postbacks_tried_again}")
 
 
 def _line(letter: DeadLetter) -> str:
-    facts = _facts(letter)
-    hash_, minute = facts["hash"] or "hash unknown", facts["minute"] or "minute unknown"
-    return f"{facts['id']}  {facts['died_at']}  {hash_:32}  {minute:16}  {facts['reason']}"
-
-
-def _contents(fields: dict[bytes, bytes]) -> dict[str, Any]:
-    """The click by column names. A damaged record is shown in its raw pieces."""
-    try:
-        return {"click": decode(fields)._asdict()}
-    except Undecodable:
-        pass
-    return {"answer": _answer(fields.get(b"a")), **_record(fields.get(b"r"))}
-
-
-def _answer(packed: bytes | None) -> dict[str, Any] | None:
-    return read_answer(packed)._asdict() if packed else None
-
-
-def _record(record: bytes | None) -> dict[str, Any]:
-    if not record:
-        return {"record": None}
-    try:
-        contents = orjson.loads(record[1:])
-    except ValueError:
-        contents = record[1:].decode(errors="backslashreplace")
-    return {"version": record[0], "record": contents}
-
-
-def _time(millis: int) -> str:
-    """UTC. A time out of the calendar's range is shown as a number."""
-    try:
-        return f"{datetime.fromtimestamp(millis / 1000, UTC):%Y-%m-%d %H:%M:%S}"
-    except (ValueError, OverflowError, OSError):
-        return f"{millis} ms"
+    known = facts(letter)
+    hash_, minute = known["hash"] or "hash unknown", known["minute"] or "minute unknown"
+    return f"{known['id']}  {known['died_at']}  {hash_:32}  {minute:16}  {known['reason']}"

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Router
 from starlette.types import ExceptionHandler
 
-from tracker.dashboard import account, home, html, link, open_sessions, see_as, sign_in
+from tracker.dashboard import account, home, html, link, open_sessions, operations, see_as, sign_in
 from tracker.dashboard.html import error_page
 from tracker.dashboard.navigation import Navigation
 from tracker.dashboard.page import Page
@@ -67,9 +67,15 @@ _EXCEPTION_HANDLERS: dict[int | type[Exception], ExceptionHandler] = {
 
 
 PAGES: Final[Sequence[Page]] = [
-    page for module in (sign_in, link, account, open_sessions, see_as, home) for page in module.pages
+    *sign_in.pages,
+    *link.pages,
+    *account.pages,
+    *open_sessions.pages,
+    *see_as.pages,
+    *home.pages,
+    *operations.pages,
 ]
-"""All pages."""
+"""All pages, in no order."""
 
 
 def create_pages(settings: Settings, key: SecretKey, api: Starlette) -> Starlette:

@@ -63,6 +63,10 @@ class DeadLetters(StreamClient):
         self._replay = self._client.register_script(ledger_scripts.script("replay.lua"))
         self._drop = self._client.register_script(ledger_scripts.script("drop.lua"))
 
+    async def count(self) -> int:
+        """How many there are."""
+        return sum([int(await self._client.xlen(keys.dead(place))) for place in range(MAX_PARTITIONS)])
+
     async def all(self) -> AsyncIterator[DeadLetter]:
         """All dead letters of this moment, by partition, oldest first. Later ones are left out."""
         for partition in range(MAX_PARTITIONS):

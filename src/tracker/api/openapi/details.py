@@ -27,6 +27,7 @@ _TAGS = {
     "Advertisers": "For tokens of advertisers: their own rows, without fields of others.",
     "Webhooks": "URLs of your own systems that get events, and the log of their requests.",
     "Tokens": "Make, list, change, rotate and revoke tokens.",
+    "Operations": "For administrators: problems, clicks that could not be stored, unmatched hits, imports.",
     "Users": "People who sign in: invite, list, change, reset and delete them, and end their sessions.",
 }
 
