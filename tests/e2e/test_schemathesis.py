@@ -47,7 +47,7 @@ EXPLAINED: list[tuple[type[Failure], int, str, str]] = [  # finding, status, tex
         (RejectedPositiveData, 422, said, why)
         for said, why in (
             (
-                "matches no |is not known|names the \\w+ itself|leads back|does not exist",
+                "matches no |is not known|(is no|there is no|the id of a) dead letter|names the \\w+ itself|leads back|does not exist",
                 "no schema knows the ids that there are",
             ),
             (

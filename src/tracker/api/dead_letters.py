@@ -27,6 +27,7 @@ _SCOPE = "admin"
 _TAG = "Operations"
 _MOST = 1_000  # of one answer, and of one request
 _ID = "The id of the dead letter, as in the list."
+_PATTERN = r"^[0-9]{1,2}:[0-9]{1,20}-[0-9]{1,20}$"
 _EXAMPLE = "0:1764086401234-0"
 
 
@@ -68,7 +69,7 @@ class WholeDeadLetter(DeadLetterAnswer):
 class Choice(Fields):
     """Which dead letters."""
 
-    ids: list[Annotated[str, Field(max_length=60, examples=[_EXAMPLE])]] = Field(
+    ids: list[Annotated[str, Field(pattern=_PATTERN, examples=[_EXAMPLE])]] = Field(
         min_length=1, max_length=_MOST
     )
 
