@@ -156,6 +156,8 @@ ROUTES: Mapping[str, str] = {
         for path in ("applications", "postbacks", "postbacks/{id}")
     },
     f"{ROOT}/offers/{{offer_id}}/affiliate/{{affiliate_id}}/link": "management",
+    **dict.fromkeys((f"{ROOT}/notes", f"{ROOT}/notes/{{id}}"), "management"),  # the same types of fields
+    f"{ROOT}/marks": _LISTS,
     f"{ROOT}/period-closes": "management",  # until is a Moment, as starts_at is
     **dict.fromkeys((f"{ROOT}/webhooks", f"{ROOT}/webhooks/{{id}}"), "management"),
     **dict.fromkeys((f"{ROOT}/webhooks/{{id}}/rotate", f"{ROOT}/webhooks/{{id}}/test"), "management"),

@@ -149,6 +149,29 @@ async def test_ledger_command_fails_on_an_unbalanced_minute(
     assert all(text in printed for text in said)
 
 
+@pytest.mark.parametrize(
+    ("case", "verdict", "said"),
+    [
+        (stored, "balanced", []),
+        (in_flight, "settling", []),
+        (lost, "unbalanced", ["14:13 UTC does not balance"]),
+    ],
+)
+async def test_ledger_says_in_a_word_what_is_wrong(
+    database: Settings, case: Case, verdict: str, said: list[str]
+) -> None:
+    async with streams_of(database) as streams:
+        await case(database, streams)
+    async with api_of(database, scopes=("reports:read",)) as client:
+        told = (await client.get(LEDGER, params=THAT_DAY)).json()
+    assert told["verdict"] == verdict
+    assert len(told["findings"]) == len(said)
+    for finding, text in zip(told["findings"], said, strict=True):
+        assert finding["level"] == "fail"
+        assert text in finding["text"]
+        assert "tracker ledger --verify" in finding["advice"]
+
+
 async def test_ledger_command_prints_the_answer_of_the_api(
     database: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,7 @@ from tracker.api.catalogue import PageQuery, list_rows, listed
 from tracker.api.conversions import affiliate_postbacks, period_closes
 from tracker.api.http.endpoint import Call, endpoint
 from tracker.api.http.routing import ROOT
+from tracker.catalogue.notes import NOTES
 from tracker.catalogue.resource import READ
 from tracker.catalogue.resources import RESOURCES
 from tracker.parameters import Id, Text, choice
@@ -21,7 +22,7 @@ from tracker.store.conversions import affiliate_postbacks as outgoing
 
 _ALL_SCOPE = "admin"
 _SCOPES = {
-    **{resource.table.name: READ for resource in RESOURCES},
+    **{resource.table.name: READ for resource in (*RESOURCES, NOTES)},
     period_closes.TABLE.name: period_closes.READ_SCOPE,
     manual_entries.TABLE.name: period_closes.READ_SCOPE,
     corrections.TABLE.name: period_closes.READ_SCOPE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from asyncio import timeout
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
@@ -14,6 +14,7 @@ from tracker.api.http.endpoint import Call, endpoint
 from tracker.api.http.listing import as_json
 from tracker.api.http.problems import Problem
 from tracker.ops import ledger
+from tracker.ops.doctor import balance
 from tracker.reading.ledger import LedgerQuery
 from tracker.stream.reader import UNREACHABLE
 
@@ -92,6 +93,14 @@ class LedgerEdge(BaseModel):
     spooled: int = Field(description="Clicks in the spool of this edge.", examples=[0])
 
 
+class LedgerFinding(BaseModel):
+    """Something that is wrong."""
+
+    level: Literal["warn", "fail"]
+    text: str = Field(examples=["2026-11-25 16:00 UTC does not balance: 1 missing"])
+    advice: str = Field(description="What to do.", examples=["keep the logs of edges and workers"])
+
+
 class LedgerAnswer(BaseModel):
     """Where the clicks of each minute are. Minutes without clicks are left out."""
 
@@ -107,6 +116,13 @@ class LedgerAnswer(BaseModel):
     )
     is_cross_checked: bool = Field(
         description="true if the counts were compared with the stream. false while the stream is very long."
+    )
+    verdict: balance.Verdict = Field(
+        description="unbalanced: a minute does not balance. settling: clicks are in flight. balanced: else."
+    )
+    findings: list[LedgerFinding] = Field(
+        description="What is wrong, and what to do, in the words of `tracker doctor`. [] if nothing is.",
+        examples=[[]],
     )
 
 
@@ -125,8 +141,10 @@ async def read_ledger(call: Call[LedgerQuery]) -> Response:
     `unbalanced` names the minutes that do not balance. The command `tracker ledger` says the same in words.
     """
     zone = call.query.zone(call.network_zone)
-    minutes = call.query.minutes(call.network_zone, time.time())
-    return as_json(ledger.as_json(await _read(call.state, minutes), zone, call.complete_until))
+    now = time.time()
+    found = await _read(call.state, call.query.minutes(call.network_zone, now))
+    told = balance.as_json(found, int(now * 1000))
+    return as_json(ledger.as_json(found, zone, call.complete_until) | told)
 
 
 async def _read(state: Any, minutes: range) -> ledger.Ledger:

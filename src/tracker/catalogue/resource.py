@@ -181,7 +181,11 @@ async def create_row(editor: Editor, resource: Resource, place: Row, written: Ro
     kept, shown = resource.mint(given) if resource.mint else ({}, {})
     currency = editor.defaults.get("currency", "")
     async with edit.changing(
-        editor.pool, is_trial=editor.is_trial, currency=currency, editor=editor.kind
+        editor.pool,
+        is_trial=editor.is_trial,
+        currency=currency,
+        editor=editor.kind,
+        author=editor.author.token_name,
     ) as connection:
         await check_parent(connection, table, place, or_archived=_comes_archived(editor, table, place))
         await _check_references(connection, editor, table, {**place, **fields}, {})

@@ -12,6 +12,7 @@ from tracker.commands.arguments import add_json
 from tracker.domain.local_time import first_second, last_second, read_local, zone_named
 from tracker.errors import print_error
 from tracker.ops import ledger
+from tracker.ops.doctor import balance
 from tracker.settings import Settings
 
 
@@ -54,12 +55,13 @@ def run(settings: Settings, arguments: Namespace) -> int:
         minutes = ledger.minutes_between(start, end)
     except ValueError as error:
         return print_error(f"{first or last} {error}")
-    balance, complete_until = asyncio.run(ledger.ask(settings, minutes, verify=arguments.verify is not None))
+    found, complete_until = asyncio.run(ledger.ask(settings, minutes, verify=arguments.verify is not None))
     if arguments.json:
-        print(json.dumps(ledger.as_json(balance, zone, complete_until)))
+        told = balance.as_json(found, int(time.time() * 1000))
+        print(json.dumps(ledger.as_json(found, zone, complete_until) | told))
     else:
-        print(ledger.in_words(balance, zone, complete_until))
-    return int(bool(balance.unbalanced))
+        print(ledger.in_words(found, zone, complete_until))
+    return int(bool(found.unbalanced))
 
 
 def _forget_edge(settings: Settings, slot: str) -> int:

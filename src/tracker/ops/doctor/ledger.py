@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
 from tracker.ops import ledger
+from tracker.ops.doctor.balance import findings_of
 from tracker.ops.doctor.finding import Finding, cannot_read
 from tracker.ops.doctor.servers import UNREACHABLE_STREAM, StreamResult, time_limit
-from tracker.ops.ledger import Ledger, Minute
 from tracker.settings import Settings
 from tracker.store import db
 from tracker.store.adding_up import Waiting
 from tracker.store.clicks import deltas
 from tracker.store.reports import conversion_counts, sub_id_pieces
-from tracker.stream.ledger import Heartbeat
 
-_LATE_MILLIS = 60_000
 _LATE_SECONDS = 60
 _SUB_IDS_LATE_SECONDS = 600
-_MOST_MINUTES_NAMED = 5
 
 
 async def check(settings: Settings, _: StreamResult) -> list[Finding]:
@@ -36,8 +31,7 @@ async def check(settings: Settings, _: StreamResult) -> list[Finding]:
     until = "" if complete_until is None else f", complete until {ledger.rfc3339(complete_until)}"
     fine = f"every minute of the last day balances: {ledger.totals(balance)['recorded']} clicks{until}"
     findings = [
-        *(*_unbalanced(balance), *_dead(balance), *_uncounted(balance), *_sharing(balance, now * 1000)),
-        *_holding_back(balance, now * 1000),
+        *findings_of(balance, now * 1000),
         *_not_added_up(waiting),
         *_sub_ids_not_counted(sub_ids_behind),
     ]
@@ -80,60 +74,3 @@ def _sub_ids_not_counted(seconds: float) -> list[Finding]:
     text = f"clicks by sub id were last added up for reports {seconds:.0f} s ago"
     advice = "does a worker run? It looks every minute. Until then reports by sub id get slower"
     return [Finding("ledger", "warn", text, advice)] if seconds > _SUB_IDS_LATE_SECONDS else []
-
-
-def _unbalanced(balance: Ledger) -> list[Finding]:
-    advice = "keep the logs of edges and workers, and count the rows: tracker ledger --verify FROM TO"
-    return [
-        Finding("ledger", "fail", f"{_utc(minute)} does not balance: {ledger.amiss(minute)}", advice)
-        for minute in balance.unbalanced[:_MOST_MINUTES_NAMED]
-    ]
-
-
-def _utc(minute: Minute) -> str:
-    return f"{datetime.fromtimestamp(minute.number * 60, UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def _dead(balance: Ledger) -> list[Finding]:
-    text = f"dead letters (clicks that cannot be stored): {balance.buried}"
-    return [Finding("ledger", "warn", text, "see tracker dead-letters list")] if balance.buried else []
-
-
-def _uncounted(balance: Ledger) -> list[Finding]:
-    number = sum(minute.state is ledger.State.UNCOUNTED for minute in balance.minutes)
-    text = f"minutes of the last day without counts on the stream server: {number}"
-    advice = "was the server emptied or replaced? Its unstored clicks are lost"
-    return [Finding("ledger", "warn", text, advice)] if number else []
-
-
-def _sharing(balance: Ledger, now: int) -> list[Finding]:
-    """Slots that several running edges share."""
-    runs: defaultdict[str, set[str]] = defaultdict(set)
-    for heartbeat in balance.heartbeats:
-        if now - heartbeat.sent_at < ledger.ALIVE_MILLIS:
-            runs[heartbeat.slot].add(heartbeat.run)
-    advice = "start each edge with a --slot of its own, unique among all machines"
-    return [
-        Finding(
-            "ledger", "fail", f"{len(of)} edges have the slot {slot} (runs {', '.join(sorted(of))})", advice
-        )
-        for slot, of in sorted(runs.items())
-        if len(of) > 1
-    ]
-
-
-def _holding_back(balance: Ledger, now: int) -> list[Finding]:
-    late = [heartbeat for heartbeat in balance.heartbeats if now - heartbeat.low_watermark > _LATE_MILLIS]
-    return [Finding("ledger", "warn", *_held_back(heartbeat, now)) for heartbeat in late]
-
-
-def _held_back(heartbeat: Heartbeat, now: int) -> tuple[str, str]:
-    until, spooled = ledger.rfc3339(heartbeat.low_watermark), sum(heartbeat.spooled.values())
-    text = f"edge {heartbeat.edge} holds Complete-Until back at {until}, with {spooled} clicks in its spool"
-    if now - heartbeat.sent_at <= _LATE_MILLIS:
-        return text, "check the stream server: the edge empties its spool by itself"
-    return (
-        f"{text}, and was last heard of at {ledger.rfc3339(heartbeat.sent_at)}",
-        f"start it again: tracker edge --slot {heartbeat.slot} "
-        f"(or, if its disk is lost: tracker ledger --forget-edge {heartbeat.field})",
-    )

@@ -23,7 +23,7 @@ _LONGEST_WAIT_SECONDS = 5
 _READ_AHEAD = 500  # rows
 _BEGIN = """
 SELECT set_config('lock_timeout', $1, true), set_config('tracker.currency', $2, true),
-    set_config('tracker.editor', $3, true)
+    set_config('tracker.editor', $3, true), set_config('tracker.author', $4, true)
 """
 
 BUSY: type[Exception] = asyncpg.LockNotAvailableError
@@ -131,18 +131,18 @@ FROM unnest($6::text[], $7::text[], $8::text[], $9::text[])
 
 @asynccontextmanager
 async def changing(
-    pool: Pool, *, is_trial: bool = False, currency: str = "", editor: str = ""
+    pool: Pool, *, is_trial: bool = False, currency: str = "", editor: str = "", author: str = ""
 ) -> AsyncIterator[Connection]:
     """A transaction that excludes other changes of the catalogue by this module.
 
     An exception undoes it. So does the end of a trial, which only shows the effects. `currency`: of the base
     goals that new offers bring with them. Default: as the tables have it. `editor`: affiliate, or empty for
-    the network.
+    the network. `author`: the name that new rows keep, if their table keeps one.
     """
     async with pool.acquire() as connection:
         with suppress(_TrialIsOverError):
             async with connection.transaction():
-                await connection.execute(_BEGIN, f"{_LONGEST_WAIT_SECONDS}s", currency, editor)
+                await connection.execute(_BEGIN, f"{_LONGEST_WAIT_SECONDS}s", currency, editor, author)
                 await connection.execute("SELECT pg_advisory_xact_lock($1)", Lock.CATALOGUE)
                 yield connection
                 if is_trial:
