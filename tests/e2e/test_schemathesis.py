@@ -47,7 +47,8 @@ EXPLAINED: list[tuple[type[Failure], int, str, str]] = [  # finding, status, tex
         (RejectedPositiveData, 422, said, why)
         for said, why in (
             (
-                "matches no |is not known|(is no|there is no|the id of a) dead letter|names the \\w+ itself|leads back|does not exist",
+                "is no dead letter|id of a dead letter|matches no |is not known"
+                "|names the \\w+ itself|leads back|does not exist",
                 "no schema knows the ids that there are",
             ),
             (
