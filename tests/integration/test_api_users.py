@@ -172,3 +172,11 @@ async def test_audit_trail_names_the_token_and_its_address(client: AsyncClient, 
         f"{ROOT}/audit", params={"resource": "user_account"}, headers={"Authorization": f"Bearer {token}"}
     )
     assert seen.json()["data"] == []
+
+
+async def test_audit_trail_shows_addresses_to_admins_only(client: AsyncClient, database: Settings) -> None:
+    await client.post(f"{ROOT}/advertisers", json={"name": "A"})
+    token = await create_token(database.postgres_dsn or "", ["offers:read"])
+    for headers, seen in (({}, "127.0.0.1"), ({"Authorization": f"Bearer {token}"}, None)):
+        (change,) = (await client.get(f"{ROOT}/audit?resource=advertiser", headers=headers)).json()["data"]
+        assert (change.get("address"), "address" in change) == (seen, seen is not None)

@@ -29,6 +29,8 @@ _SCOPES = {
 }
 """The scope that sees changes of a resource. Other resources, such as tokens, need admin."""
 
+_WITHOUT_ADDRESS = AUDIT._replace(columns=tuple(name for name in AUDIT.columns if name != "address"))
+
 
 class AuditQuery(PageQuery):
     """Which changes."""
@@ -48,7 +50,9 @@ class Change(BaseModel):
     token_id: int | None = Field(description="null for users and the command line.")
     token_name: str = Field(description="The name of the token at that time, or the user's e-mail address.")
     user_id: int | None = Field(description="null for tokens and the command line.")
-    address: str = Field(description="The IP address of the request. Empty for the command line.")
+    address: str | None = Field(
+        None, description="The IP address of the request. Empty for the command line. Only `admin` sees it."
+    )
     action: Literal["create", "update", "delete"]
     resource: str = Field(examples=["offer_url"])
     path: str = Field(examples=["offers/3/urls/132"])
@@ -71,7 +75,7 @@ async def list_changes(call: Call[AuditQuery]) -> Response:
     if query.resource is not None:
         seen &= {query.resource}
     place = {"resource": sorted(seen)}
-    return await list_rows(pool, AUDIT, query.model_copy(update={"resource": None}), place)
+    return await list_rows(pool, _WITHOUT_ADDRESS, query.model_copy(update={"resource": None}), place)
 
 
 routes: list[Route] = [Route(f"{ROOT}/audit", list_changes)]

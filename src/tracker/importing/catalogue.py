@@ -65,8 +65,8 @@ RESOURCES = tuple(
 )
 """The resources of a catalogue."""
 
-_EDITOR = "url_saved_by"
-FACTS = frozenset({"is_base", _EDITOR})
+_EDITOR, _PAUSER = "url_saved_by", "paused_by"
+FACTS = frozenset({"is_base", _EDITOR, _PAUSER})
 """Facts that tell one object from others, or whom to trust. A file may have them."""
 
 
@@ -278,7 +278,8 @@ class _Bringing:
         values = await self._resolved(entry, before, table.references)
         values |= implied(self._editor, entry.resource, before, values)
         editor = self._editor_of(values)
-        values.pop(_EDITOR, None)
+        for fact in (_EDITOR, _PAUSER):
+            values.pop(fact, None)
         if all(name in before and before[name] == value for name, value in values.items()):
             return
         patch = {name: _replacing(before.get(name), value) for name, value in values.items()}
@@ -293,8 +294,10 @@ class _Bringing:
 
     def _editor_of(self, values: Row) -> Editor:
         """The editor of an object. What an affiliate saved elsewhere is not the network's here."""
-        is_of_affiliate = values.get(_EDITOR) == "affiliate"
-        return self._editor._replace(kind="affiliate") if is_of_affiliate else self._editor
+        if values.get(_EDITOR) != "affiliate":
+            return self._editor
+        is_off_by_network = values.get(_PAUSER) == "network"
+        return self._editor._replace(kind="affiliate, off by network" if is_off_by_network else "affiliate")
 
     async def _parent(self, entry: Entry) -> Row | None:
         """The column and value that name an entry's parent. None: the parent could not be created."""
