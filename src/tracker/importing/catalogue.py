@@ -21,6 +21,7 @@ from tracker.catalogue import resources
 from tracker.catalogue.errors import CatalogueError
 from tracker.catalogue.fields import Fields
 from tracker.catalogue.resource import Editor, Resource, change_row, create_row, implied, path_of
+from tracker.catalogue.validation import replacing
 from tracker.domain.model import MAX_ID
 from tracker.domain.normalise import composed
 from tracker.importing.entries import Entry
@@ -282,7 +283,7 @@ class _Bringing:
             values.pop(fact, None)
         if all(name in before and before[name] == value for name, value in values.items()):
             return
-        patch = {name: _replacing(before.get(name), value) for name, value in values.items()}
+        patch = {name: replacing(before.get(name), value) for name, value in values.items()}
         where = {column: before[column] for column in table.fixed}
         after = await change_row(editor, entry.resource, where, patch)
         self._meant[place] = after
@@ -427,13 +428,6 @@ def _key(row: Row, columns: Iterable[str]) -> bytes:
 def _alike(column: str, value: Any) -> Any:
     """A name in the normal form of all its spellings. Other values stay."""
     return composed(value) if column == "name" and isinstance(value, str) else value
-
-
-def _replacing(old: Any, new: Any) -> Any:
-    """A merge patch from the old value to the new one, although objects are merged."""
-    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
-        return new
-    return dict.fromkeys(old) | {name: _replacing(old.get(name), value) for name, value in new.items()}
 
 
 def _lines(entry: Entry, error: CatalogueError) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from tracker.domain.access import OwnerKind, Rights, rights_of
 from tracker.people.sign_in import SESSIONS, Visitor, author_of, locked_user
 from tracker.people.users import place
@@ -62,15 +60,13 @@ async def _see(
     await edit.note(connection, author_of(user, visitor), SESSIONS, path, before, after)
 
 
-def rights(session: Session, totp_roles: Collection[str] = ()) -> Rights:
-    """What a session may do. A session that looks as a partner reads what the partner reads.
+def rights(session: Session) -> Rights:
+    """What a session may do: nothing while its second factor is missing.
 
-    Nothing while its second factor is missing, or while its role, one of `totp_roles`, needs one that is
-    not set up.
+    A session that looks as a partner reads what the partner reads.
     """
     seen = _rights(session)
-    lacks_factor = not session.is_whole or (session.role in totp_roles and not session.has_totp)
-    return seen._replace(scopes=()) if lacks_factor else seen
+    return seen if session.is_whole else seen._replace(scopes=())
 
 
 def _rights(session: Session) -> Rights:
