@@ -147,6 +147,7 @@ ROUTES: Mapping[str, str] = {
     },
     **dict.fromkeys((f"{ROOT}/findings", f"{ROOT}/imports", f"{ROOT}/unmatched-hits"), _NOTHING),
     **{f"{ROOT}/dead-letters{end}": _NOTHING for end in ("", "/{id}", "/replay", "/drop")},
+    f"{ROOT}/audit/{{id}}": _LISTS,
     f"{ROOT}/sent-postbacks/{{id}}": _LISTS,
     f"{ROOT}/sent-postbacks/{{id}}/refire": _LISTS,
     f"{ROOT.removesuffix('users')}affiliates/offers": _LISTS,

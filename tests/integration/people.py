@@ -58,7 +58,7 @@ class People:
 
     async def with_factor(self, session: Session) -> tuple[str, SignedIn, list[str]]:
         """Switch a second factor on. Its secret, the new session and the recovery codes."""
-        secret = await self.sign_in.propose_factor(session)
+        secret = await self.sign_in.propose_factor(session, PASSWORD, HOME)
         self.used_code = pyotp.TOTP(secret).now()
         signed_in, codes = await self.sign_in.confirm_factor(session, self.used_code, HOME)
         return secret, signed_in, codes

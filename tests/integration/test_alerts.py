@@ -91,6 +91,15 @@ SELECT id, conversion_id, 7, 513, '', '', '{state}', 1, now() FROM made;
     )
 
 
+def codes(wrong: int) -> str:
+    return f"""
+INSERT INTO user_account (id, email, email_key, role) VALUES (7, 'a@b.example', 'a@b.example', 'admin');
+INSERT INTO audit (token_name, address, action, resource, path, before, after)
+SELECT 'a@b.example', n, 'update', 'user_account', 'users/7', '{{}}', '{{"second_factor": "wrong code"}}'
+FROM generate_series(1, {wrong}) AS n;
+"""
+
+
 DAY = "now() + interval '1 day'"
 WEEKS_AGO = "now() - interval '3 weeks'"
 ONE = conversions(1, "1 hour", "1 hour")
@@ -137,6 +146,9 @@ FOUND: dict[str, tuple[str, list[tuple[str, str]]]] = {
         ONE + sent(failed=9) + "UPDATE affiliate SET status = 'blocked' WHERE id = 513",
         [],
     ),
+    "codes that are guessed": (codes(10), [("codes_guessed", "users/7")]),
+    "codes that are mistyped": (codes(9), []),
+    "codes of a user who is off": (codes(10) + "UPDATE user_account SET is_disabled = true", []),
 }
 
 

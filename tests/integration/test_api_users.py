@@ -172,3 +172,22 @@ async def test_audit_trail_names_the_token_and_its_address(client: AsyncClient, 
         f"{ROOT}/audit", params={"resource": "user_account"}, headers={"Authorization": f"Bearer {token}"}
     )
     assert seen.json()["data"] == []
+
+
+async def test_audit_trail_shows_addresses_to_admins_only(client: AsyncClient, database: Settings) -> None:
+    await client.post(f"{ROOT}/advertisers", json={"name": "A"})
+    token = await create_token(database.postgres_dsn or "", ["offers:read"])
+    for headers, seen in (({}, "127.0.0.1"), ({"Authorization": f"Bearer {token}"}, None)):
+        (change,) = (await client.get(f"{ROOT}/audit?resource=advertiser", headers=headers)).json()["data"]
+        assert (change.get("address"), "address" in change) == (seen, seen is not None)
+        assert (await client.get(f"{ROOT}/audit/{change['id']}", headers=headers)).json() == change
+
+
+async def test_change_is_shown_to_those_who_see_its_resource(client: AsyncClient, database: Settings) -> None:
+    await client.post(USERS, json=JANE)
+    (change,) = (await client.get(f"{ROOT}/audit?resource=user_account")).json()["data"]
+    place = f"{ROOT}/audit/{change['id']}"
+    assert (await client.get(place)).json() == change
+    token = await create_token(database.postgres_dsn or "", ["offers:read", "money:read"])
+    for path in (place, f"{ROOT}/audit/999999", f"{ROOT}/audit/x"):
+        assert (await client.get(path, headers={"Authorization": f"Bearer {token}"})).status_code == 404

@@ -88,7 +88,7 @@ async def test_archived_objects_are_left_out_with_their_parts(two: Two, tmp_path
     assert found["offer_affiliates"] == [513, 514]
     assert found["offer_goals"] == [60, 61, 77, 70, 68]
     assert found["goal_terms"] == [21, 22]
-    assert found["affiliate_postbacks"] == [31, 33]
+    assert found["affiliate_postbacks"] == [31, 33, 34, 35]
     assert found["blocks"] == [51]
     await two.at(two.second, "import", "catalogue", two.second.file("current.json", done.out))
 

@@ -18,6 +18,7 @@ from tests.integration.people import PASSWORD
 from tracker.people import one_time_links, second_factor
 from tracker.secret_key import SecretKey
 from tracker.settings import Settings
+from tracker.store.people import guesses
 
 pytestmark = pytest.mark.anyio
 
@@ -38,7 +39,7 @@ async def site(database: Settings) -> AsyncIterator[Site]:
 async def with_factor(browser: Browser) -> tuple[str, list[str]]:
     """Set the second factor up: its secret and the recovery codes."""
     await browser.get("/dashboard/account")
-    await browser.post("/dashboard/account", do="propose")
+    await browser.post("/dashboard/account", do="propose", before=PASSWORD)
     await browser.follow()
     secret = re.search(r'<code id="key">([^<]+)', browser.text)[1].replace(" ", "")  # type: ignore[index]
     await browser.post("/dashboard/account", do="confirm", code=pyotp.TOTP(secret).now())
@@ -251,6 +252,68 @@ async def test_second_factor_is_turned_off_with_the_password(site: Site) -> None
     assert await site.sql("SELECT FROM recovery_code") == []
 
 
+async def test_second_factor_is_turned_on_with_the_password(site: Site) -> None:
+    await site.add_user()
+    browser = site.browser()
+    await browser.sign_in("anna@pages.test")
+    await browser.get("/dashboard/account")
+    for wrong in ("", "wrong"):
+        await browser.post("/dashboard/account", do="propose", before=wrong)
+        assert (browser.page.status_code, "<code" in browser.text) == (403, False)
+    assert await site.sql("SELECT FROM user_account WHERE totp_secret IS NOT NULL") == []
+
+
+async def test_recovery_codes_are_renewed_with_password_and_code(site: Site) -> None:
+    await site.add_user()
+    browser = site.browser()
+    await browser.sign_in("anna@pages.test")
+    _, codes = await with_factor(browser)
+    await browser.get("/dashboard/account")
+    for fields, status in (
+        ({"before": "wrong", "code": codes[0]}, 403),
+        ({"before": PASSWORD, "code": "123"}, 422),
+    ):
+        await browser.post("/dashboard/account", do="codes", **fields)
+        assert browser.page.status_code == status
+    await browser.post("/dashboard/account", do="codes", before=PASSWORD, code=codes[0])
+    assert "New recovery codes" in browser.text
+    new = re.findall(r"<li><code>([^<]+)</code></li>", browser.text)
+    assert (len(new), set(new) & set(codes)) == (len(codes), set())
+    other = site.browser()
+    await other.sign_in("anna@pages.test")
+    await other.follow()
+    for code, status in ((codes[1], 403), (new[0], 303)):
+        await other.post("/dashboard/second-factor", code=code)
+        assert other.page.status_code == status
+
+
+async def test_sign_in_after_many_wrong_codes_leads_to_a_warning(site: Site) -> None:
+    await site.add_user()
+    browser = site.browser()
+    await browser.sign_in("anna@pages.test")
+    _, codes = await with_factor(browser)
+    for n in range(guesses.LEAST):
+        thief = site.browser(address=f"198.51.100.{n % 9}")
+        await thief.sign_in("anna@pages.test")
+        await thief.follow()
+        await thief.post("/dashboard/second-factor", code=f"{n:03}")
+    owner = site.browser()
+    await owner.get("/dashboard/sign-in?next=/dashboard/sessions")
+    await owner.post(
+        "/dashboard/sign-in", email="anna@pages.test", password=PASSWORD, next="/dashboard/sessions"
+    )
+    await owner.follow()
+    await owner.post("/dashboard/second-factor", code=codes[0], next="/dashboard/sessions")
+    assert owner.location == "/dashboard/account?next=/dashboard/sessions"
+    await owner.follow()
+    assert f"{guesses.LEAST} wrong codes were given from 9 addresses" in owner.text
+    assert '<a href="/dashboard/sessions">Go on</a>' in owner.text
+    new = "another calm and long phrase"
+    await owner.post("/dashboard/account", do="password", before=PASSWORD, password=new, again=new)
+    await owner.follow()
+    assert "wrong codes" not in owner.text
+
+
 async def test_sessions_are_listed_and_ended(site: Site) -> None:
     await site.add_user()
     browsers = [site.browser(agent=f"Mozilla Firefox/{n} Linux") for n in range(4)]
@@ -366,7 +429,7 @@ async def test_other_key_file_is_explained(database: Settings, caplog: pytest.Lo
         await site.add_user()
         browser = site.browser()
         await browser.sign_in("anna@pages.test")
-        await with_factor(browser)
+        _, codes = await with_factor(browser)
     async with site_of(database, SecretKey(Fernet.generate_key())) as site:
         browser = site.browser()
         await browser.sign_in("anna@pages.test")
@@ -375,6 +438,8 @@ async def test_other_key_file_is_explained(database: Settings, caplog: pytest.Lo
             await browser.post("/dashboard/second-factor", code="123456")
         assert browser.page.status_code == 503
         assert "key file" in browser.text
+        await browser.post("/dashboard/second-factor", code=codes[0])
+        assert browser.location == "/dashboard/"
     (line,) = (record for record in caplog.records if record.levelno == logging.ERROR)
     assert "tracker users reset --second-factor" in line.getMessage()
 

@@ -483,7 +483,7 @@ async def test_half_session_does_nothing_but_sign_out(site: Site, anna: Browser)
 
 async def test_factor_is_not_proposed_again_while_it_is_on(anna: Browser) -> None:
     await with_factor(anna)
-    await anna.post("/dashboard/account", do="propose")
+    await anna.post("/dashboard/account", do="propose", before=PASSWORD)
     assert anna.page.status_code == 422
     assert "data:image" not in anna.text
 

@@ -12,10 +12,14 @@ from tests.factories.clicks import a_row
 from tests.integration.api_client import api_of, run_sql, store
 from tests.integration.fake_affiliate import FakeAffiliate
 from tests.integration.test_postback_sender import converts, later, send
+from tests.integration.test_webhooks import bodies, receiver, subscribes
+from tests.integration.test_webhooks import send as send_webhooks
 from tracker.api.partner_access.own_postbacks import MOST_URLS
 from tracker.settings import Settings
 from tracker.store.catalogue.demo import load_demo
 from tracker.store.tokens import create_token
+
+__all__ = ["receiver"]
 
 pytestmark = pytest.mark.anyio
 
@@ -90,6 +94,58 @@ async def test_own_postback_is_made_listed_changed_and_archived(
     ]
 
 
+# Who makes a change, and the status, whether it is archived and by whom it is off afterwards. None: refused.
+SWITCHED: dict[str, list[tuple[str, dict[str, Any], tuple[str, bool, str | None] | None]]] = {
+    "own pause": [
+        ("affiliate", {"status": "paused"}, ("paused", False, "affiliate")),
+        ("affiliate", {"status": "active"}, ("active", False, None)),
+    ],
+    "pause by the network": [
+        ("network", {"status": "paused"}, ("paused", False, "network")),
+        ("affiliate", {"status": "active"}, None),
+        ("affiliate", {"url": URL + "&x=1", "status": "active"}, None),
+        ("affiliate", {"url": URL + "&x=1"}, ("paused", False, "network")),
+        ("affiliate", {"is_archived": True}, ("paused", True, "network")),
+        ("affiliate", {"is_archived": False}, None),
+        ("network", {"is_archived": False}, ("paused", False, "network")),
+        ("network", {"status": "active"}, ("active", False, None)),
+        ("affiliate", {"status": "paused"}, ("paused", False, "affiliate")),
+    ],
+    "archived by the network": [
+        ("network", {"is_archived": True}, ("active", True, "network")),
+        ("affiliate", {"is_archived": False}, None),
+    ],
+    "own pause that the network eases": [
+        ("affiliate", {"status": "paused", "is_archived": True}, ("paused", True, "affiliate")),
+        ("network", {"is_archived": False}, ("paused", False, "affiliate")),
+        ("affiliate", {"status": "active"}, ("active", False, None)),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", SWITCHED)
+async def test_affiliate_does_not_switch_on_what_the_network_switched_off(
+    database: Settings, client: AsyncClient, name: str
+) -> None:
+    tokens = {
+        "affiliate": await token(database, "own-postbacks:write", affiliate_id=513),
+        "network": await token(database, "offers:read", "offers:write"),
+    }
+    made = await client.post(OWN, json={"url": URL}, headers=tokens["affiliate"])
+    places = {
+        "affiliate": made.headers["location"],
+        "network": f"{USERS}/affiliates/513/postbacks/{made.json()['id']}",
+    }
+    assert made.json()["paused_by"] is None
+    for who, body, after in SWITCHED[name]:
+        answer = await client.patch(places[who], json=body, headers=tokens[who])
+        if after is None:
+            assert "the network switched" in str(named(answer, 409))
+        else:
+            row = answer.json()
+            assert (row["status"], row["is_archived"], row["paused_by"]) == after
+
+
 # Bodies, and the fields that the answer names.
 REFUSED: list[tuple[dict[str, Any], str]] = [
     *(
@@ -156,7 +212,7 @@ async def test_affiliate_has_a_bounded_number_of_urls(database: Settings, client
         f" FROM generate_series(1, {MOST_URLS}) AS n",
     )
     assert [*named(await client.post(OWN, json={"url": URL}, headers=mine), 409)] == ["url"]
-    await run_sql(database, "UPDATE affiliate_postback SET is_archived = true WHERE id = 1")
+    assert (await client.delete(f"{OWN}/1", headers=mine)).status_code == 204
     assert (await client.post(OWN, json={"url": URL}, headers=mine)).status_code == 201
     for wanted in (False, None):  # null is the default
         answer = await client.patch(f"{OWN}/1", json={"is_archived": wanted}, headers=mine)
@@ -266,6 +322,33 @@ async def rows_of_applications(
 ) -> list[tuple[int, int, str | None]]:
     rows = (await client.get(APPLICATIONS, headers=headers)).json()["data"]
     return [(row["offer_id"], row["affiliate_id"], row["status"]) for row in rows]
+
+
+async def test_application_is_found_and_told(
+    database: Settings, client: AsyncClient, receiver: FakeAffiliate
+) -> None:
+    mine = await token(database, "applications:write", affiliate_id=513)
+    network = await token(database, "offers:read")
+    async with api_of(database, scopes=("admin",)) as admin:
+        await subscribes(admin, receiver, event_types=["application.asked"])
+    for _ in range(2):  # the second one changes nothing
+        await client.post(APPLICATIONS, json={"offer_id": 65, "note": "Newsletter"}, headers=mine)
+    await send_webhooks(database)
+    (event,) = bodies(receiver)
+    asked = {"offer_id": 65, "affiliate_id": 513, "affiliate_name": "John Doe", "note": "Newsletter"}
+    assert (event["type"], event["data"]) == ("application.asked", event["data"] | asked)
+    for params, total in (
+        ({"offer_id": 65}, 1),
+        ({"offer_id": 3}, 0),
+        ({"affiliate_id": 513}, 1),
+        ({"affiliate_id": 615}, 0),
+        ({"status": "approved"}, 0),
+    ):
+        found = (await client.get(f"{USERS}/applications", params=params, headers=network)).json()
+        assert (found["total"], [row["affiliate_name"] for row in found["data"]]) == (
+            total,
+            ["John Doe"] * total,
+        )
 
 
 async def test_application_needs_an_offer_that_takes_some(database: Settings, client: AsyncClient) -> None:

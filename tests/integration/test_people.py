@@ -31,7 +31,8 @@ from tracker.secret_key import OtherKeyError, load
 from tracker.settings import Settings
 from tracker.store.catalogue import edit
 from tracker.store.catalogue.edit import TakenError
-from tracker.store.people import failures
+from tracker.store.people import failures, guesses
+from tracker.store.people import sessions as stored_sessions
 from tracker.store.people import users as stored
 from workers import housekeeping
 
@@ -62,8 +63,10 @@ async def test_user_is_shut_out_with_all_of_his_partners(people: People, databas
     await run_sql(database, "INSERT INTO affiliate (id, name) VALUES (513, 'One'), (514, 'Two')")
     joined = await people.joined(EMAIL, "affiliate", affiliate_ids=[513, 514])
     signed_in = await people.sign_in.with_password(EMAIL, PASSWORD, HOME)
+    assert (await people.session(signed_in)).affiliate_ids == [513, 514]
     await run_sql(database, "UPDATE affiliate SET status = 'blocked' WHERE id = 513")
-    assert (await people.session(signed_in)).user_id == joined.user_id
+    session = await people.session(signed_in)
+    assert (session.user_id, session.affiliate_ids) == (joined.user_id, [514])
     await run_sql(database, "UPDATE affiliate SET is_archived = true WHERE id = 514")
     assert await people.is_over(signed_in)
     with pytest.raises(WrongError):
@@ -110,10 +113,11 @@ async def test_wrong_sign_in_is_refused_after_the_same_work(
 
 async def test_password_of_former_parameters_is_hashed_again(people: People) -> None:
     joined = await people.joined()
+    signed_in = await people.sign_in.with_password(EMAIL, PASSWORD, HOME)
     old = passwords.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSWORD)
-    async with people.pool.acquire() as connection:
-        await stored.set_password(connection, joined.user_id, old)
+    await people.pool.execute("UPDATE user_account SET password_hash = $1, rehashes = rehashes + 1", old)
     await people.session(await people.sign_in.with_password(EMAIL, PASSWORD, HOME))
+    assert not await people.is_over(signed_in)  # it is the same password
     user = await stored.by_id(people.pool, joined.user_id)
     assert user
     assert user.password_hash
@@ -175,7 +179,7 @@ async def test_second_factor_takes_each_code_once(people: People) -> None:
     _, signed_in, codes = await people.with_factor(session)
     assert (await people.session(signed_in)).has_totp
     with pytest.raises(FieldError, match="already"):
-        await people.sign_in.propose_factor(await people.session(signed_in))
+        await people.sign_in.propose_factor(await people.session(signed_in), PASSWORD, HOME)
 
     half = await people.session(await people.sign_in.with_password(EMAIL, PASSWORD, HOME))
     assert not half.is_whole
@@ -233,6 +237,42 @@ async def test_second_factor_is_removed_with_the_password(people: People) -> Non
         await people.sign_in.remove_factor(session, "wrong", HOME)
     renewed = await people.session(await people.sign_in.remove_factor(session, PASSWORD, HOME))
     assert (renewed.has_totp, await stored.count_codes(people.pool, session.user_id)) == (False, 0)
+
+
+async def test_recovery_codes_work_without_the_key_file(database: Settings, people: People) -> None:
+    _, _, codes = await people.with_factor(await people.joined())
+    async with people_of(database, Fernet.generate_key()) as moved:
+        half = await moved.session(await moved.sign_in.with_password(EMAIL, PASSWORD, HOME))
+        session = await moved.session(await moved.sign_in.with_code(half, codes[0], HOME))
+        session = await moved.session(await moved.sign_in.remove_factor(session, PASSWORD, HOME))
+        _, signed_in, _ = await moved.with_factor(session)
+        assert (await moved.session(signed_in)).has_totp
+
+
+async def test_wrong_codes_of_many_addresses_are_told_until_the_password_changes(people: People) -> None:
+    async def told() -> list[tuple[str, int, int]]:
+        async with people.pool.acquire() as connection:
+            return [(one.email, one.codes, one.addresses) for one in await guesses.find(connection, 9)]
+
+    _, signed_in, codes = await people.with_factor(await people.joined())
+    session = await people.session(signed_in)
+    half = await people.session(await people.sign_in.with_password(EMAIL, PASSWORD, AWAY))
+    for n in range(guesses.LEAST):
+        assert await told() == []
+        with pytest.raises(WrongError):
+            await people.sign_in.with_code(half, "wrong", Visitor(f"198.51.100.{n % 4}", ""))
+    assert await told() == [(EMAIL, guesses.LEAST, 4)]
+    with pytest.raises(FieldError, match="code is wrong"):
+        await people.sign_in.renew_recovery_codes(session, PASSWORD, "wrong", HOME)
+    assert await told() == [(EMAIL, guesses.LEAST + 1, 5)]
+    mine = await people.sign_in.with_code(half, codes[0], HOME)  # never refused
+    assert mine.was_guessed
+    await people.sign_in.change_password(await people.session(mine), PASSWORD, PASSWORD + " 2", HOME)
+    assert await told() == []
+    await people.pool.execute("UPDATE user_account SET password_since = NULL")
+    assert await told() == [(EMAIL, guesses.LEAST + 1, 5)]
+    await people.pool.execute("UPDATE audit SET at = at - interval '1 day'")
+    assert await told() == []
 
 
 # One-time links
@@ -337,13 +377,35 @@ async def test_user_who_is_changed_during_the_sign_in_is_not_signed_in(people: P
 
 async def test_new_password_drops_a_factor_that_is_not_on_yet(people: People) -> None:
     session = await people.joined()
-    await people.sign_in.propose_factor(session)
+    await people.sign_in.propose_factor(session, PASSWORD, HOME)
     signed_in = await people.sign_in.change_password(session, PASSWORD, PASSWORD + " 2", HOME)
     session = await people.session(signed_in)
     assert await people.sign_in.proposed_factor(session) is None
-    await people.sign_in.propose_factor(session)
+    await people.sign_in.propose_factor(session, PASSWORD + " 2", HOME)
     signed_in = await people.sign_in.with_link(await people.reset(session.user_id), PASSWORD, HOME)
     assert await people.sign_in.proposed_factor(await people.session(signed_in)) is None
+
+
+async def test_new_address_ends_links(people: People) -> None:
+    session = await people.joined()
+    link = await people.reset(session.user_id)
+    await people.changed(session.user_id, name="Jane")
+    assert await one_time_links.find(people.pool, link)
+    await people.changed(session.user_id, email="jane@other.example")
+    assert await one_time_links.find(people.pool, link) is None
+
+
+async def test_sessions_of_a_user_are_bounded(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored_sessions, "MOST_OF_USER", 2)
+    session = await people.joined()
+    _, signed_in, codes = await people.with_factor(session)
+    wholes = [signed_in]
+    for code in codes[:2]:
+        half = await people.sign_in.with_password(EMAIL, PASSWORD, HOME)
+        wholes.append(await people.sign_in.with_code(await people.session(half), code, HOME))
+    halves = [await people.sign_in.with_password(EMAIL, PASSWORD, AWAY) for _ in range(3)]
+    assert [await people.is_over(one) for one in wholes] == [True, False, False]
+    assert [await people.is_over(one) for one in halves] == [False] * 3
 
 
 # The throttle
@@ -619,6 +681,13 @@ async def test_only_admins_see_as_a_partner(people: People, role: str, owners: d
     with pytest.raises(seeing.NotAdminError):
         await seeing.begin(people.pool, session, "affiliate", 514, HOME)
     assert seeing.rights(session).role == role
+
+
+async def test_session_without_its_second_factor_may_do_nothing(people: People) -> None:
+    _, signed_in, _ = await people.with_factor(await people.joined())
+    assert seeing.rights(await people.session(signed_in)).scopes == ("admin",)
+    half = await people.session(await people.sign_in.with_password(EMAIL, PASSWORD, HOME))
+    assert seeing.rights(half).scopes == ()
 
 
 # Secrets

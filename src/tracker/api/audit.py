@@ -8,17 +8,20 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tracker.api.catalogue import PageQuery, list_rows, listed
+from tracker.api.catalogue import PageQuery, as_json, list_rows, listed
 from tracker.api.conversions import affiliate_postbacks, period_closes
 from tracker.api.http.endpoint import Call, endpoint
 from tracker.api.http.routing import ROOT
+from tracker.catalogue.errors import CatalogueError, Kind
 from tracker.catalogue.notes import NOTES
-from tracker.catalogue.resource import READ
+from tracker.catalogue.resource import READ, place_of
 from tracker.catalogue.resources import RESOURCES
-from tracker.parameters import Id, Text, choice
+from tracker.parameters import Id, Query, Text, choice
 from tracker.store.books import corrections, manual_entries
+from tracker.store.catalogue import edit
 from tracker.store.catalogue.edit import AUDIT
 from tracker.store.conversions import affiliate_postbacks as outgoing
+from tracker.store.tokens import Token
 
 _ALL_SCOPE = "admin"
 _SCOPES = {
@@ -29,6 +32,8 @@ _SCOPES = {
     outgoing.SENT.name: affiliate_postbacks.READ_SCOPE,
 }
 """The scope that sees changes of a resource. Other resources, such as tokens, need admin."""
+
+_WITHOUT_ADDRESS = AUDIT._replace(columns=tuple(name for name in AUDIT.columns if name != "address"))
 
 
 class AuditQuery(PageQuery):
@@ -49,7 +54,9 @@ class Change(BaseModel):
     token_id: int | None = Field(description="null for users and the command line.")
     token_name: str = Field(description="The name of the token at that time, or the user's e-mail address.")
     user_id: int | None = Field(description="null for tokens and the command line.")
-    address: str = Field(description="The IP address of the request. Empty for the command line.")
+    address: str | None = Field(
+        None, description="The IP address of the request. Empty for the command line. Only `admin` sees it."
+    )
     action: Literal["create", "update", "delete"]
     resource: str = Field(examples=["offer_url"])
     path: str = Field(examples=["offers/3/urls/132"])
@@ -68,11 +75,32 @@ async def list_changes(call: Call[AuditQuery]) -> Response:
     query, pool = call.query, call.state.pool
     if call.token.allows(_ALL_SCOPE):
         return await list_rows(pool, AUDIT, query, {})
-    seen = {resource for resource, scope in _SCOPES.items() if call.token.allows(scope)}
+    seen = _seen(call.token)
     if query.resource is not None:
         seen &= {query.resource}
     place = {"resource": sorted(seen)}
-    return await list_rows(pool, AUDIT, query.model_copy(update={"resource": None}), place)
+    return await list_rows(pool, _WITHOUT_ADDRESS, query.model_copy(update={"resource": None}), place)
 
 
-routes: list[Route] = [Route(f"{ROOT}/audit", list_changes)]
+@endpoint(scope=READ, query=Query, returns=Change, tag="Management", path={"id": "The change's id."})
+async def get_change(call: Call[Query]) -> Response:
+    """Get a change
+
+    One entry of the audit trail. To set a changed object back, send the fields of `before` that differ in a
+    `PATCH` to its path, with the ETag of the object as it is now.
+    """
+    place, table = place_of(call.path, "id"), AUDIT
+    if not call.token.allows(_ALL_SCOPE):
+        place, table = place | {"resource": sorted(_seen(call.token))}, _WITHOUT_ADDRESS
+    row = await edit.one(call.state.pool, table, place)
+    if row is None:
+        raise CatalogueError(Kind.UNKNOWN, {}, "There is no such change.")
+    return as_json(row)
+
+
+routes: list[Route] = [Route(f"{ROOT}/audit", list_changes), Route(f"{ROOT}/audit/{{id}}", get_change)]
+
+
+def _seen(token: Token) -> set[str]:
+    """The resources whose changes a token sees."""
+    return {resource for resource, scope in _SCOPES.items() if token.allows(scope)}

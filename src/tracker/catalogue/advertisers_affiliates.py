@@ -29,6 +29,7 @@ from tracker.catalogue.resource import MONEY, Resource
 from tracker.domain import postback_macros, useless_urls
 from tracker.domain.normalise import trim
 from tracker.edge.catalogue.advertiser_secrets import PIECE
+from tracker.errors import Errors
 from tracker.store.catalogue.edit import Reference, Row, Table
 
 SECRET_PREFIX = "trs_"  # noqa: S105
@@ -179,7 +180,7 @@ AFFILIATE_POSTBACKS = Resource(
         "affiliate_postback",
         tuple(AffiliatePostback.model_fields),
         parent="affiliate_id",
-        facts=("url_saved_by",),
+        facts=("url_saved_by", "paused_by"),
         references=(
             Reference("offer_id", "offer"),
             Reference("goal_id", "goal", within="offer_id"),
@@ -197,11 +198,31 @@ AFFILIATE_POSTBACKS = Resource(
             Field(
                 description="Who saved the URL last. Postbacks to an affiliate's go to public addresses only."
             ),
-        )
+        ),
+        "paused_by": (
+            Literal["network", "affiliate"] | None,
+            Field(
+                description="Who paused or archived it. null: it is active. "
+                "What the network switched off, the affiliate cannot switch on."
+            ),
+        ),
     },
 )
 
-OWN_POSTBACKS = AFFILIATE_POSTBACKS._replace(fields=OwnPostback, scope="own-postbacks:write")
+
+def _stays_off(before: Row, fields: Row) -> Errors:
+    """What the network switched off, the affiliate does not switch on."""
+    if before["paused_by"] != "network":
+        return {}
+    ends_pause = before["status"] == "paused" and fields["status"] == "active"
+    ends_archive = before["is_archived"] and not fields["is_archived"]
+    why = ["stays: the network switched the postback off, so only the network can switch it on"]
+    return ({"status": why} if ends_pause else {}) | ({"is_archived": why} if ends_archive else {})
+
+
+OWN_POSTBACKS = AFFILIATE_POSTBACKS._replace(
+    fields=OwnPostback, scope="own-postbacks:write", refuses=_stays_off
+)
 """The same for the affiliate itself."""
 
 RESOURCES = (

@@ -162,7 +162,7 @@ class Editor(NamedTuple):
     confirmed: frozenset[str] = frozenset()  # fields that may change though Resource.asks
     may: Callable[[str], bool] = lambda _scope: True  # by scope. The command line may do everything
     defaults: Mapping[str, str] = {}  # the network's (Settings.catalogue_defaults), by field
-    kind: str = ""  # affiliate, or empty for the network
+    kind: str = ""  # affiliate, empty for the network, or another text of tracker.editor in SQL
     archived: Container[tuple[str, int]] = ()  # table and id of objects that come archived, with their parts
 
 

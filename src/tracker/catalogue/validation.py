@@ -61,6 +61,13 @@ def merged(old: Any, patch: Any) -> Any:
     return new
 
 
+def replacing(old: Any, new: Any) -> Any:
+    """A merge patch from the old value to the new one, although objects are merged."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return new
+    return dict.fromkeys(old) | {name: replacing(old.get(name), value) for name, value in new.items()}
+
+
 def _shown(name: str) -> str:
     return name.replace("\0", "")[:_LONGEST_NAME_SHOWN] or "body"
 

@@ -9,13 +9,13 @@ from starlette.responses import Response
 
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import Fault, html, redirect
-from tracker.dashboard.page import ACCOUNT, Page
+from tracker.dashboard.page import ACCOUNT, Page, page_of
 from tracker.dashboard.visit import Visit, give
 from tracker.people import second_factor
 from tracker.people.passwords import SHORTEST
 from tracker.people.sign_in import FieldError, SignedIn
 from tracker.secret_key import OtherKeyError
-from tracker.store.people import users
+from tracker.store.people import guesses, users
 
 
 async def _show(visit: Visit, form: Form, fault: Fault | None) -> Response:
@@ -27,6 +27,9 @@ async def _show(visit: Visit, form: Form, fault: Fault | None) -> Response:
         "sent": form.get("do", ""),
         "secret": secret and _in_groups(secret),
         "picture": secret and second_factor.picture(second_factor.address(secret, visit.session.email)),
+        "guesses": await guesses.of_user(visit.pool, visit.session.user_id),
+        "next": page_of(visit.request.query_params.get("next", "")),
+        "zone": visit.settings.time_zone,
         "codes_left": await users.count_codes(visit.pool, visit.session.user_id),
     }
     return html("account.html", visit, values, fault=fault)
@@ -47,6 +50,7 @@ async def _change(visit: Visit, form: Form) -> Response:
         "propose": _propose_factor,
         "confirm": _confirm_factor,
         "remove": _remove_factor,
+        "codes": _renew_codes,
     }.get(form.get("do", ""))
     if change is None:
         raise HTTPException(400, "The form cannot be read.")
@@ -63,9 +67,9 @@ async def _change_password(visit: Visit, form: Form) -> Response:
     )
 
 
-async def _propose_factor(visit: Visit, _: Form) -> Response:
+async def _propose_factor(visit: Visit, form: Form) -> Response:
     assert visit.session
-    await visit.sign_in.propose_factor(visit.session)
+    await visit.sign_in.propose_factor(visit.session, form.get("before", ""), visit.visitor)
     return redirect(ACCOUNT)
 
 
@@ -73,7 +77,10 @@ async def _confirm_factor(visit: Visit, form: Form) -> Response:
     assert visit.session
     code = form.get("code", "")
     signed_in, codes = await visit.sign_in.confirm_factor(visit.session, code, visit.visitor)
-    return _recovery_codes(visit, signed_in, codes)
+    session = visit.session._replace(has_totp=True)
+    response = _recovery_codes(visit._replace(secret=signed_in.secret, session=session), codes, is_new=True)
+    give(visit, response, signed_in)
+    return response
 
 
 async def _remove_factor(visit: Visit, form: Form) -> Response:
@@ -82,19 +89,22 @@ async def _remove_factor(visit: Visit, form: Form) -> Response:
     return _renewed(visit, signed_in, "removed")
 
 
+async def _renew_codes(visit: Visit, form: Form) -> Response:
+    assert visit.session
+    password, code = form.get("before", ""), form.get("code", "")
+    codes = await visit.sign_in.renew_recovery_codes(visit.session, password, code, visit.visitor)
+    return _recovery_codes(visit, codes, is_new=False)
+
+
 def _renewed(visit: Visit, signed_in: SignedIn, done: str) -> Response:
     response = redirect(f"{ACCOUNT}?done={done}")
     give(visit, response, signed_in)
     return response
 
 
-def _recovery_codes(visit: Visit, signed_in: SignedIn, codes: Sequence[str]) -> Response:
-    """The recovery codes, shown only in this answer. The page belongs to the new session."""
-    session = visit.session and visit.session._replace(has_totp=True)
-    renewed = visit._replace(secret=signed_in.secret, session=session)
-    response = html("recovery_codes.html", renewed, {"codes": codes})
-    give(visit, response, signed_in)
-    return response
+def _recovery_codes(visit: Visit, codes: Sequence[str], *, is_new: bool) -> Response:
+    """The recovery codes, shown only in this answer. `is_new`: the factor was switched on."""
+    return html("recovery_codes.html", visit, {"codes": codes, "is_new": is_new})
 
 
 def _in_groups(secret: str) -> str:

@@ -162,8 +162,8 @@ def page_of(wanted: str) -> str:
 
 
 _OTHER_KEY = (
-    "The second factor cannot be checked, because the tracker's key file has been exchanged. Ask your "
-    "administrator to reset your second factor."
+    "The app's codes cannot be checked, because the tracker's key file has been exchanged. Give a recovery "
+    "code, or ask your administrator to reset your second factor."
 )
 _OTHER_KEY_ADVICE = (
     "put the right file at TRACKER_SECRET_KEY_FILE, or run `tracker users reset --second-factor` for its user"

@@ -8,18 +8,22 @@ from starlette.responses import Response
 
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
-from tracker.dashboard.page import HOME, SECOND_FACTOR, SIGN_IN, Page, page_of
+from tracker.dashboard.page import ACCOUNT, HOME, SECOND_FACTOR, SIGN_IN, Page, page_of
 from tracker.dashboard.visit import Visit, give, take
 from tracker.people.sign_in import SignedIn
 
 
 async def enter(visit: Visit, signed_in: SignedIn, wanted: str = "") -> Response:
-    """Lead a new session to its page. The session that the browser had before ends."""
+    """Lead a new session to its page, or first to what its user must know.
+
+    The session that the browser had before ends.
+    """
     if visit.session:
         await visit.sign_in.sign_out(visit.session)
     then = page_of(wanted)
-    if not signed_in.is_whole:
-        then = SECOND_FACTOR + (f"?next={quote(then, safe='/')}" if then else "")
+    if not signed_in.is_whole or signed_in.was_guessed:
+        first = ACCOUNT if signed_in.is_whole else SECOND_FACTOR
+        then = first + (f"?next={quote(then, safe='/')}" if then else "")
     response = redirect(then or HOME)
     give(visit, response, signed_in)
     return response

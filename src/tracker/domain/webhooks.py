@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 CREATED, UPDATED, PERIOD_CLOSED = "conversion.created", "conversion.updated", "period.closed"
 CLOSED_BY_CAP, CAP_NEARLY_FULL, CAP_REACHED = "offer.closed_by_cap", "cap.90_percent", "cap.reached"
+APPLICATION_ASKED = "application.asked"
 ALERT_RAISED, ALERT_CLEARED, TEST = "alert.raised", "alert.cleared", "webhook.test"
 EVENTS = {
     CREATED: "a conversion was stored",
@@ -21,6 +22,7 @@ EVENTS = {
     CAP_NEARLY_FULL: "a cap has counted 90 % in its period",
     CAP_REACHED: "a cap is full in its period",
     PERIOD_CLOSED: "the books were closed up to a time",
+    APPLICATION_ASKED: "an affiliate asks to run an offer that needs approval",
     ALERT_RAISED: "something needs the operator's attention",
     ALERT_CLEARED: "it does not need it any more",
 }

@@ -21,6 +21,7 @@ from tracker.catalogue import resources
 from tracker.catalogue.errors import CatalogueError
 from tracker.catalogue.fields import Fields
 from tracker.catalogue.resource import Editor, Resource, change_row, create_row, implied, path_of
+from tracker.catalogue.validation import replacing
 from tracker.domain.model import MAX_ID
 from tracker.domain.normalise import composed
 from tracker.importing.entries import Entry
@@ -65,8 +66,8 @@ RESOURCES = tuple(
 )
 """The resources of a catalogue."""
 
-_EDITOR = "url_saved_by"
-FACTS = frozenset({"is_base", _EDITOR})
+_EDITOR, _PAUSER = "url_saved_by", "paused_by"
+FACTS = frozenset({"is_base", _EDITOR, _PAUSER})
 """Facts that tell one object from others, or whom to trust. A file may have them."""
 
 
@@ -278,10 +279,11 @@ class _Bringing:
         values = await self._resolved(entry, before, table.references)
         values |= implied(self._editor, entry.resource, before, values)
         editor = self._editor_of(values)
-        values.pop(_EDITOR, None)
+        for fact in (_EDITOR, _PAUSER):
+            values.pop(fact, None)
         if all(name in before and before[name] == value for name, value in values.items()):
             return
-        patch = {name: _replacing(before.get(name), value) for name, value in values.items()}
+        patch = {name: replacing(before.get(name), value) for name, value in values.items()}
         where = {column: before[column] for column in table.fixed}
         after = await change_row(editor, entry.resource, where, patch)
         self._meant[place] = after
@@ -293,8 +295,10 @@ class _Bringing:
 
     def _editor_of(self, values: Row) -> Editor:
         """The editor of an object. What an affiliate saved elsewhere is not the network's here."""
-        is_of_affiliate = values.get(_EDITOR) == "affiliate"
-        return self._editor._replace(kind="affiliate") if is_of_affiliate else self._editor
+        if values.get(_EDITOR) != "affiliate":
+            return self._editor
+        is_off_by_network = values.get(_PAUSER) == "network"
+        return self._editor._replace(kind="affiliate, off by network" if is_off_by_network else "affiliate")
 
     async def _parent(self, entry: Entry) -> Row | None:
         """The column and value that name an entry's parent. None: the parent could not be created."""
@@ -424,13 +428,6 @@ def _key(row: Row, columns: Iterable[str]) -> bytes:
 def _alike(column: str, value: Any) -> Any:
     """A name in the normal form of all its spellings. Other values stay."""
     return composed(value) if column == "name" and isinstance(value, str) else value
-
-
-def _replacing(old: Any, new: Any) -> Any:
-    """A merge patch from the old value to the new one, although objects are merged."""
-    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
-        return new
-    return dict.fromkeys(old) | {name: _replacing(old.get(name), value) for name, value in new.items()}
 
 
 def _lines(entry: Entry, error: CatalogueError) -> list[str]:

@@ -56,11 +56,16 @@ def picture(otpauth: str) -> str:
     return str(segno.make(otpauth, error="m").svg_data_uri(scale=5, border=3, dark="#000", light="#fff"))
 
 
+def is_of_app(code: str) -> bool:
+    """Whether a code has the form of those that an app shows. Recovery codes never have it."""
+    return _DIGITS.fullmatch(_plain(code)) is not None
+
+
 def matching_step(secret: str, code: str, seconds: float | None = None) -> int | None:
     """The time step of a code, now or one step off. None if it is wrong."""
-    plain = "".join(code.split())
-    if not _DIGITS.fullmatch(plain):
+    if not is_of_app(code):
         return None
+    plain = _plain(code)
     now = int(time.time() if seconds is None else seconds) // STEP
     totp = pyotp.TOTP(secret)
     right = [now + off for off in _NEIGHBOURS if hmac.compare_digest(totp.generate_otp(now + off), plain)]
@@ -79,6 +84,10 @@ def digest(code: str) -> bytes:
 
 def digests(codes: Sequence[str]) -> list[bytes]:
     return [digest(code) for code in codes]
+
+
+def _plain(code: str) -> str:
+    return "".join(code.split())
 
 
 def _grouped(code: str) -> str:

@@ -61,7 +61,15 @@ async def _see(
 
 
 def rights(session: Session) -> Rights:
-    """What a session may do. A session that looks as a partner reads what the partner reads."""
+    """What a session may do: nothing while its second factor is missing.
+
+    A session that looks as a partner reads what the partner reads.
+    """
+    seen = _rights(session)
+    return seen if session.is_whole else seen._replace(scopes=())
+
+
+def _rights(session: Session) -> Rights:
     for kind in _KINDS:
         if session.seen_as == kind:
             seen = rights_of(kind, kind)

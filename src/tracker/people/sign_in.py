@@ -17,9 +17,10 @@ from tracker.secret_key import SecretKey
 from tracker.store.catalogue import edit
 from tracker.store.catalogue.edit import Author, Table
 from tracker.store.db import Connection, Pool
-from tracker.store.people import failures, users
+from tracker.store.people import failures, guesses, users
 from tracker.store.people import one_time_links as stored_links
 from tracker.store.people import sessions as stored_sessions
+from tracker.store.people.guesses import WRONG_CODE
 from tracker.store.people.sessions import Session
 from tracker.store.people.users import Secrets
 
@@ -41,6 +42,7 @@ class SignedIn(NamedTuple):
 
     secret: str  # for the cookie
     is_whole: bool  # False: the second factor is still missing
+    was_guessed: bool = False  # others gave wrong codes, so they know the password
 
 
 class WrongError(Exception):
@@ -100,13 +102,11 @@ class SignIn:
                 if await self._uses(connection, user, code, visitor):
                     await stored_sessions.end(connection, half.id, user.id)
                     await failures.forget(connection, attempt.address, attempt.account)
-                    return await self._begin(connection, user, visitor, is_whole=True)
+                    was_guessed = await guesses.of_user(connection, user.id) is not None
+                    begun = await self._begin(connection, user, visitor, is_whole=True)
+                    return begun._replace(was_guessed=was_guessed)
             await attempt.failed()
-        async with self._pool.acquire() as connection:
-            # The password was right, so its owner should know.
-            author = Author(None, half.email, half.user_id, visitor.address)
-            wrong = {"second_factor": "wrong code"}
-            await edit.note(connection, author, users.USERS, place(half.user_id), {}, wrong)
+        await self._note_wrong_code(half, visitor)
         raise WrongError
 
     async def sign_out(self, session: Session) -> None:
@@ -129,13 +129,14 @@ class SignIn:
             await users.set_password(connection, user.id, hash_)
             return await self._renewed(connection, session, visitor, {"password": "changed"})
 
-    async def propose_factor(self, session: Session) -> str:
+    async def propose_factor(self, session: Session, password: str, visitor: Visitor) -> str:
         """A new secret for an authenticator app. It counts once `confirm_factor` got a code of it.
 
         Raises:
             FieldError: there is a second factor already.
-            WrongError: the session is over.
+            WrongError, WaitError, BusyError: as for signing in.
         """
+        await self._checked(session.email, password, visitor)
         secret = second_factor.new_secret()
         async with self._pool.acquire() as connection, connection.transaction():
             user = await locked_user(connection, session)
@@ -193,6 +194,29 @@ class SignIn:
             await users.remove_factor(connection, user.id)
             return await self._renewed(connection, session, visitor, {"second_factor": "off"})
 
+    async def renew_recovery_codes(
+        self, session: Session, password: str, code: str, visitor: Visitor
+    ) -> list[str]:
+        """New recovery codes, which are shown only now. The former ones end.
+
+        Raises:
+            FieldError: the code is wrong.
+            WrongError, WaitError, BusyError: as for signing in.
+            OtherKeyError: the factor was sealed with another key file.
+        """
+        await self._checked(session.email, password, visitor)
+        codes = second_factor.new_recovery_codes()
+        async with self._throttle.attempt(visitor.address, _codes_of(session.user_id)) as attempt:
+            async with self._pool.acquire() as connection, connection.transaction():
+                user = await locked_user(connection, session)
+                if await self._uses(connection, user, code, visitor):
+                    await users.replace_codes(connection, user.id, second_factor.digests(codes))
+                    await _note(connection, user, visitor, {"recovery_codes": "new"})
+                    return codes
+            await attempt.failed()
+        await self._note_wrong_code(session, visitor)
+        raise FieldError("code", "is wrong")
+
     async def with_link(
         self, secret: str, password: str, visitor: Visitor, *, email: str = "", name: str = ""
     ) -> SignedIn:
@@ -249,16 +273,22 @@ class SignIn:
         return await users.by_email(self._pool, typed)
 
     async def _uses(self, connection: Connection, user: Secrets, code: str, visitor: Visitor) -> bool:
-        """Use up a code of the second factor, or a recovery code."""
+        """Use up a code of the second factor, or a recovery code, which also works without the key file."""
         if user.totp_secret is None or not user.has_totp:
             return False
-        step = second_factor.matching_step(second_factor.opened(self._key, user.totp_secret), code)
-        if step is not None:
-            return await users.use_step(connection, user.id, step)
+        if second_factor.is_of_app(code):
+            step = second_factor.matching_step(second_factor.opened(self._key, user.totp_secret), code)
+            return step is not None and await users.use_step(connection, user.id, step)
         if not await users.use_code(connection, user.id, second_factor.digest(code)):
             return False
         await _note(connection, user, visitor, {"recovery_code": "used"})
         return True
+
+    async def _note_wrong_code(self, session: Session, visitor: Visitor) -> None:
+        """Tell the audit trail of it: the password was right, so its owner should know."""
+        author = Author(None, session.email, session.user_id, visitor.address)
+        async with self._pool.acquire() as connection:
+            await edit.note(connection, author, users.USERS, place(session.user_id), {}, WRONG_CODE)
 
     async def _begin(
         self, connection: Connection, user: Secrets, visitor: Visitor, *, is_whole: bool

@@ -55,6 +55,7 @@ async def change(connection: Connection, author: Author, before: Row, fields: Ma
         row = await users.change(connection, before["id"], {**before, **fields})
     if row["is_disabled"]:
         await _sign_out(connection, row["id"])
+    if row["is_disabled"] or row["email"] != before["email"]:  # a link may lie in the former mailbox
         await stored_links.void(connection, row["id"])
     await edit.note(connection, author, USERS, place(row["id"]), before, row)
     return row

@@ -17,6 +17,7 @@ from tracker.store.catalogue.edit import Author, Table
 from tracker.store.conversions.cap_marks import FOR_GOOD
 from tracker.store.db import Connection, Pool
 from tracker.store.locks import Lock
+from tracker.store.people import guesses
 from tracker.store.webhooks import events
 
 MOST_OF_KIND = 100
@@ -186,7 +187,19 @@ async def _closed(connection: Connection) -> list[Alert]:
     ]
 
 
-_FINDERS: Iterable[Find] = (_secrets, _silent, _refused, _failing, _closed)
+async def _guessed(connection: Connection) -> list[Alert]:
+    return [
+        Alert(
+            "codes_guessed",
+            f"users/{id_}",
+            f"user {id_} ({email}) got {codes} wrong codes of the second factor from {addresses} "
+            f"{'address' if addresses == 1 else 'addresses'} since {_minute(since)}",
+        )
+        for id_, email, codes, addresses, since in await guesses.find(connection, MOST_OF_KIND)
+    ]
+
+
+_FINDERS: Iterable[Find] = (_secrets, _silent, _refused, _failing, _closed, _guessed)
 
 KINDS: Mapping[str, str] = {
     "secret_expires": "create another one and give it to the advertiser: tracker postback-secrets add",
@@ -196,6 +209,8 @@ KINDS: Mapping[str, str] = {
     "affiliate_failing": "see GET …/users/sent-postbacks?affiliate_id=…, and tell the affiliate",
     "offer_closed_by_cap": "wait for the end of its period. Or raise the cap, and set closed_until=null by "
     "tracker offers set, or by tracker offer-affiliates set if it is closed for one affiliate",
+    "codes_guessed": "ask the user for a new password, or run tracker users reset EMAIL: if the codes were "
+    "not the user's own, somebody knows the password",
 }
 """The kinds of alerts, and what to do."""
 

@@ -57,22 +57,26 @@ WHERE id = $1
 """
 _IS_OVERLAPPING = "SELECT previous_until > now() FROM token WHERE id = $1"
 _REVOKE = "UPDATE token SET revoked_at = now() WHERE id = $1"
-# Of several owners, those that are blocked or archived are left out.
-_FIND = """
+OPEN_AFFILIATES = """ARRAY(
+    SELECT affiliate.id FROM affiliate
+    WHERE affiliate.id = ANY (affiliate_ids) AND affiliate.status <> 'blocked' AND NOT is_archived
+    ORDER BY 1)"""
+"""SQL: of several affiliates of a token or a user, those that are neither blocked nor archived."""
+OPEN_ADVERTISERS = """ARRAY(
+    SELECT advertiser.id FROM advertiser
+    WHERE advertiser.id = ANY (advertiser_ids) AND NOT is_archived ORDER BY 1)"""
+"""SQL: of several advertisers, those that are not archived."""
+
+_FIND = f"""
 SELECT id, name, scopes, rate_limit, affiliate_ids, advertiser_ids, hides_money,
-       ARRAY(
-           SELECT affiliate.id FROM affiliate
-           WHERE affiliate.id = ANY (affiliate_ids) AND affiliate.status <> 'blocked' AND NOT is_archived
-           UNION ALL
-           SELECT advertiser.id FROM advertiser
-           WHERE advertiser.id = ANY (advertiser_ids) AND NOT is_archived ORDER BY 1) AS open_ids,
+       {OPEN_AFFILIATES} || {OPEN_ADVERTISERS} AS open_ids,
        secret_hash, CASE WHEN previous_until > now() THEN previous_hash END AS previous_hash,
        coalesce(expires_at <= now(), false) AS is_expired,
        coalesce(last_used_at < now() - interval '1 minute', true) AS is_use_unrecorded
 FROM token
 WHERE NOT is_revoked
     AND (secret_hash = ANY ($1) OR (previous_hash = ANY ($1) AND previous_until > now()))
-"""
+"""  # noqa: S608
 # The condition is repeated, so that only one of many parallel requests writes.
 _RECORD_USE = """
 UPDATE token SET last_used_at = now()

@@ -21,7 +21,7 @@ from tracker.catalogue.offers import OFFER_AFFILIATES
 from tracker.catalogue.validation import check_storable, validated
 from tracker.parameters import Query, choice
 from tracker.store.catalogue import applications, edit
-from tracker.store.catalogue.applications import NoSuchOfferError, RefusedError
+from tracker.store.catalogue.applications import NoSuchOfferError, RefusedError, Wanted
 from tracker.store.paging import Page
 
 PATH = f"{VIEWS['affiliate']}/applications"
@@ -61,13 +61,17 @@ class Application(BaseModel):
 class ApplicationOfAffiliate(Application):
     """An application, for the network."""
 
-    asked_by: str = Field(description="The name of the token that asked.", examples=["Jane"])
+    affiliate_name: str
+    asked_by: str = Field(
+        description="The name of the token, or the e-mail address of the user, that asked.", examples=["Jane"]
+    )
 
 
 class ApplicationQuery(PageQuery):
     """Which applications."""
 
     affiliate_id: parameters.Id = Field(None, description="Applications of this affiliate.")
+    offer_id: parameters.Id = Field(None, description="Applications for this offer.")
     status: _Status = Field(None, description="Applications with this status.")  # type: ignore[valid-type]
 
 
@@ -86,8 +90,8 @@ async def list_own_applications(call: Call[ApplicationQuery]) -> Response:
     affiliates gets a row for each offer and affiliate.
     """
     query, number = call.query, call.query.page or 1
-    ids = some_of(call.owner, query.affiliate_id)
-    page = await applications.of_affiliates(call.state.pool, ids, query.status, number, query.per_page)
+    wanted = Wanted(some_of(call.owner, query.affiliate_id), query.status, query.offer_id)
+    page = await applications.of_affiliates(call.state.pool, wanted, number, query.per_page)
     return _listed(page, query, Application)
 
 
@@ -141,7 +145,8 @@ async def list_applications(call: Call[ApplicationQuery]) -> Response:
     """
     query, number = call.query, call.query.page or 1
     ids = None if query.affiliate_id is None else [query.affiliate_id]
-    page = await applications.of_network(call.state.pool, ids, query.status, number, query.per_page)
+    wanted = Wanted(ids, query.status, query.offer_id)
+    page = await applications.of_network(call.state.pool, wanted, number, query.per_page)
     return _listed(page, query, ApplicationOfAffiliate)
 
 

@@ -152,7 +152,8 @@ async def get_own_postback(call: Call[Query]) -> Response:
 async def change_own_postback(call: Call[Query]) -> Response:
     """Change a postback of yours
 
-    A merge patch (RFC 7396). A URL that the network saved stays the network's until you change it.
+    A merge patch (RFC 7396). A URL that the network saved stays the network's until you change it. What the
+    network paused or archived, only the network switches on: 409.
     """
     patch = await call.object()
     before = await _own(call)

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from tracker.domain.webhooks import APPLICATION_ASKED
 from tracker.store.catalogue import edit
 from tracker.store.catalogue.edit import Author, Row, Table
 from tracker.store.db import Connection, Pool
 from tracker.store.paging import Page, reading
+from tracker.store.webhooks import events
 
 WAIT = timedelta(days=7)
 """How long an affiliate that was declined waits before it may ask again."""
 
 _COLUMNS = """
-offer.id AS offer_id, offer.name AS offer_name, {} AS affiliate_id, terms.status, terms.reason, terms.note,
+offer.id AS offer_id, offer.name AS offer_name, {0} AS affiliate_id,
+(SELECT name FROM affiliate WHERE id = {0}) AS affiliate_name, terms.status, terms.reason, terms.note,
 to_jsonb(terms.asked_at) #>> '{{}}' AS asked_at, terms.asked_by,
 to_jsonb(terms.decided_at) #>> '{{}}' AS decided_at"""
 # Private offers are offered to an affiliate by the network alone.
@@ -26,11 +29,11 @@ _OF_AFFILIATES = """
 FROM offer CROSS JOIN unnest($1::bigint[]) AS own (affiliate_id)
 LEFT JOIN offer_affiliate AS terms ON (terms.offer_id, terms.affiliate_id) = (offer.id, own.affiliate_id)
 WHERE NOT offer.is_archived AND offer.status <> 'draft' AND offer.visibility = 'approval'
-    AND ($2::text IS NULL OR terms.status = $2)"""
+    AND ($2::text IS NULL OR terms.status = $2) AND ($3::bigint IS NULL OR offer.id = $3)"""
 _OF_NETWORK = """
 FROM offer_affiliate AS terms JOIN offer ON offer.id = terms.offer_id
 WHERE asked_at IS NOT NULL AND ($1::bigint[] IS NULL OR terms.affiliate_id = ANY ($1))
-    AND ($2::text IS NULL OR terms.status = $2)"""
+    AND ($2::text IS NULL OR terms.status = $2) AND ($3::bigint IS NULL OR offer.id = $3)"""
 _ONE = """
 FROM offer_affiliate AS terms JOIN offer ON offer.id = terms.offer_id
 WHERE (terms.offer_id, terms.affiliate_id) = ($1, $2)"""
@@ -81,7 +84,9 @@ async def ask(
     _check(offer)
     await connection.execute(_ASK, offer_id, affiliate_id, author.token_name, author.token_id, note)
     after = await edit.one(connection, table, place)
-    await edit.note(connection, author, table, f"offers/{offer_id}/affiliates/{affiliate_id}", before, after)
+    path = f"offers/{offer_id}/affiliates/{affiliate_id}"
+    await edit.note(connection, author, table, path, before, after)
+    await events.note(connection, APPLICATION_ASKED, path, await one(connection, offer_id, affiliate_id))
     return True
 
 
@@ -99,31 +104,35 @@ async def one(connection: Connection, offer_id: int, affiliate_id: int) -> Row:
     return dict(await connection.fetchrow(f"SELECT {columns} {_ONE}", offer_id, affiliate_id))
 
 
-async def of_affiliates(
-    pool: Pool, affiliate_ids: Sequence[int], status: str | None, number: int, per_page: int
-) -> Page:
-    """Offers that need approval: a row for each of some affiliates, with its application if it has one."""
+class Wanted(NamedTuple):
+    """Which applications. None: all."""
+
+    affiliate_ids: Sequence[int] | None
+    status: str | None
+    offer_id: int | None
+
+
+async def of_affiliates(pool: Pool, wanted: Wanted, number: int, per_page: int) -> Page:
+    """Offers that need approval: a row for each of the affiliates, with its application if it has one."""
     columns, order = _COLUMNS.format("own.affiliate_id"), "offer.id, own.affiliate_id"
-    return await _page(pool, columns, _OF_AFFILIATES, order, (affiliate_ids, status), number, per_page)
+    return await _page(pool, columns, _OF_AFFILIATES, order, wanted, number, per_page)
 
 
-async def of_network(
-    pool: Pool, affiliate_ids: Sequence[int] | None, status: str | None, number: int, per_page: int
-) -> Page:
+async def of_network(pool: Pool, wanted: Wanted, number: int, per_page: int) -> Page:
     """The applications of some affiliates, or of all. The latest is first."""
     columns, order = _COLUMNS.format("terms.affiliate_id"), "asked_at DESC, offer_id, affiliate_id"
-    return await _page(pool, columns, _OF_NETWORK, order, (affiliate_ids, status), number, per_page)
+    return await _page(pool, columns, _OF_NETWORK, order, wanted, number, per_page)
 
 
-_PART: Final = "LIMIT $3 OFFSET $4"
+_PART: Final = "LIMIT $4 OFFSET $5"
 
 
 async def _page(
-    pool: Pool, columns: str, source: str, order: str, values: tuple[object, ...], number: int, per_page: int
+    pool: Pool, columns: str, source: str, order: str, wanted: Wanted, number: int, per_page: int
 ) -> Page:
     offset = (number - 1) * per_page
     async with reading(pool, "repeatable_read") as connection:
-        total = await connection.fetchval(f"SELECT count(*) {source}", *values)
+        total = await connection.fetchval(f"SELECT count(*) {source}", *wanted)
         statement = f"SELECT {columns} {source} ORDER BY {order} {_PART}"
-        rows = [dict(row) for row in await connection.fetch(statement, *values, per_page, offset)]
+        rows = [dict(row) for row in await connection.fetch(statement, *wanted, per_page, offset)]
     return Page(rows, total, offset + len(rows) < total)

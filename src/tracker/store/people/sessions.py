@@ -7,16 +7,23 @@ from typing import Any, NamedTuple
 
 from tracker.store.db import Connection, Pool
 from tracker.store.people.users import IS_SHUT
+from tracker.store.tokens import OPEN_ADVERTISERS, OPEN_AFFILIATES
 
 _MAKE = """
 INSERT INTO user_session (secret_hash, user_id, rights, is_whole, ends_at, address, user_agent)
 VALUES ($1, $2, $3, $4, now() + $5, $6, $7) RETURNING id
 """
+# Half sessions end soon, and end none: one who only knows the password can make them.
+_END_OLDEST = """
+DELETE FROM user_session WHERE id IN (
+    SELECT id FROM user_session WHERE user_id = $1 AND is_whole
+    ORDER BY seen_at DESC, id DESC OFFSET $2)
+"""
 # A session of other rights than its user has now is over, and so is one of a disabled or shut-out user.
 _FIND = f"""
 SELECT session.id, session.rights, session.is_whole, session.seen_as, session.seen_as_id,
        account.id AS user_id, account.email, account.name, account.role,
-       account.affiliate_ids, account.advertiser_ids, account.hides_money,
+       {OPEN_AFFILIATES}, {OPEN_ADVERTISERS}, account.hides_money,
        account.totp_since IS NOT NULL AS has_totp,
        session.seen_at < now() - interval '1 minute' AS is_sight_unrecorded
 FROM user_session AS session JOIN user_account AS account ON account.id = user_id
@@ -42,6 +49,10 @@ _DROP_ALL = "DELETE FROM user_session"
 _DROP_OVER = "DELETE FROM user_session WHERE ends_at < now() OR seen_at < now() - $1::interval"
 
 
+MOST_OF_USER = 50
+"""Most sessions of a user. A further one ends the one that was not used for longest."""
+
+
 class Session(NamedTuple):
     """A session that was presented, with its user of now."""
 
@@ -54,8 +65,8 @@ class Session(NamedTuple):
     email: str
     name: str
     role: str
-    affiliate_ids: list[int]
-    advertiser_ids: list[int]
+    affiliate_ids: list[int]  # without blocked and archived ones
+    advertiser_ids: list[int]  # without archived ones
     hides_money: bool
     has_totp: bool
     is_sight_unrecorded: bool  # for a minute
@@ -72,9 +83,12 @@ async def make(
     address: str,
     user_agent: str,
 ) -> int:
-    """Store a session and return its id."""
+    """Store a session and return its id. Of a user's whole ones MOST_OF_USER stay."""
     values = (digest, user_id, rights, is_whole, lasts, address, user_agent)
-    return int(await connection.fetchval(_MAKE, *values))
+    id_ = int(await connection.fetchval(_MAKE, *values))
+    if is_whole:
+        await connection.execute(_END_OLDEST, user_id, MOST_OF_USER)
+    return id_
 
 
 async def find(pool: Pool, digest: bytes, idle: timedelta) -> Session | None:

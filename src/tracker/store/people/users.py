@@ -43,7 +43,9 @@ UPDATE user_account
 SET password_hash = $2, totp_secret = CASE WHEN totp_since IS NOT NULL THEN totp_secret END
 WHERE id = $1
 """  # noqa: S105
-_REHASH = "UPDATE user_account SET password_hash = $3 WHERE id = $1 AND password_hash = $2"
+_REHASH = """
+UPDATE user_account SET password_hash = $3, rehashes = rehashes + 1 WHERE id = $1 AND password_hash = $2
+"""
 _PROPOSE_FACTOR = """
 UPDATE user_account SET totp_secret = $2, totp_since = NULL, totp_last_step = 0 WHERE id = $1
 """
@@ -148,7 +150,10 @@ async def set_password(connection: Connection, id_: int, password_hash: str) -> 
 
 
 async def rehash(pool: Pool, id_: int, before: str, after: str) -> None:
-    """Replace a hash by one of today's parameters, unless the password has been changed meanwhile."""
+    """Replace a hash by one of today's parameters, unless the password has been changed meanwhile.
+
+    It is the same password, so the sessions stay.
+    """
     await pool.execute(_REHASH, id_, before, after)
 
 
