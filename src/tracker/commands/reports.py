@@ -63,7 +63,7 @@ def run(settings: Settings, arguments: Namespace) -> int:
 
 async def _run(settings: Settings, query: ReportQuery) -> None:
     assert settings.postgres_dsn
-    query.check()
+    query = query.checked(settings.time_zone)
     pool = await open_pool(settings.postgres_dsn)
     try:
         asked = await reports.request_of(pool, query, settings.time_zone, _ALL)
