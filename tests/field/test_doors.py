@@ -172,7 +172,7 @@ ROUTES: Mapping[str, str] = {
     **{
         f"{ROOT.removesuffix('users')}{whose}/{what}{end}": "management"  # names, ids and queries
         for whose in ("users", "affiliates", "advertisers")
-        for what in ("views",)
+        for what in ("views", "shares")
         for end in ("", "/{id}")
     },
     f"{ROOT}/tokens": "management",

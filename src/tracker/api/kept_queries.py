@@ -17,11 +17,15 @@ from tracker.api.http.auth import VIEWS
 from tracker.api.http.endpoint import Contract, contract_of
 from tracker.api.http.routing import ROOT
 from tracker.api.partner_access import endpoints as partners
+from tracker.api.partner_access.schema import REPORTS
 from tracker.catalogue.errors import CatalogueError, invalid
 from tracker.domain.normalise import pairs
 from tracker.errors import in_words
 from tracker.parameters import ParameterError, Query
 from tracker.reading.query import read_query
+from tracker.reading.visibility import Visibility
+from tracker.store.token_owner import Owner
+from tracker.store.tokens import Token
 
 SHOWS: Final = ("reports", "clicks", "conversions")
 """What a kept query may be of."""
@@ -92,3 +96,12 @@ def check_kept(shows: str, kind: str, text: str, *, hides_money: bool) -> None:
 def wrong_query(error: ParameterError) -> CatalogueError:
     """The error of a parameter in a field with a query."""
     return invalid({"query": [in_words({name: why}) for name, why in error.errors.items()]})
+
+
+def sight_of(owner: Owner | None, *, hides_money: bool) -> Visibility:
+    """What is seen of reports with the rows of an owner. None: the network."""
+    seen = Visibility(REPORTS[owner.kind]) if owner else reports.ALL
+    scopes = frozenset(["reports:read"])
+    return seen.seen_by(
+        Token(0, "", scopes, None, owner, is_expired=False, is_shut=False, hides_money=hides_money)
+    )
