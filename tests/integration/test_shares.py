@@ -26,7 +26,7 @@ pytestmark = pytest.mark.anyio
 ROOT = "/backend/open-api/v1"
 SHARES = f"{ROOT}/users/shares"
 OF_AFFILIATES = f"{ROOT}/affiliates/shares"
-NOVEMBER = {
+NOVEMBER: dict[str, Any] = {
     "name": "November",
     "query": "group_by=country&created_from=2026-11-01&created_to=2026-11-30",
     "affiliate_ids": [513],
@@ -105,7 +105,7 @@ async def test_share_writes_its_defaults_out(client: AsyncClient) -> None:
     share = (await client.post(SHARES, json=NOVEMBER)).json()
     query = dict(parse_qsl(share["query"]))
     measures = query.pop("measures").split(",")
-    assert query == {**dict(parse_qsl(NOVEMBER["query"])), "tz": "UTC"}  # type: ignore[call-overload]
+    assert query == {**dict(parse_qsl(NOVEMBER["query"])), "tz": "UTC"}
     assert {"clicks", "payout", "epc"} <= {*measures}
     assert not {"revenue", "profit", "margin", "conversions_over_cap"} & {*measures}
     body = {**NOVEMBER, "query": "group_by=day&measures=clicks&tz=Europe/Berlin", "hides_money": True}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tracker.api.http.endpoint import Call, endpoint
-from tracker.api.http.exports import CSV, csv_file, excel_file
+from tracker.api.http.exports import CSV, NDJSON, STREAMED, csv_file, excel_file
 from tracker.api.http.problems import SECURITY_HEADERS, Problem
 from tracker.api.statements import PATH as STATEMENTS
 from tracker.reading.reports import query as reports
@@ -181,7 +181,7 @@ _WithoutMoney = create_model(
     query=ReportQuery,
     without_money=_WithoutMoney,
     returns=ReportAnswer,
-    files=("text/csv",),
+    files=STREAMED,
     tag="Reports",
     has_complete_until=True,
 )
@@ -264,11 +264,29 @@ def _as_json(report: Report, shown: Shown, statement: Mapping[str, str]) -> dict
 
 def _file(query: ReportQuery, report: Report, shown: Shown) -> Response:
     keys, table = as_table(report, shown, has_totals=bool(query.totals))
-    is_for_people = query.format == "excel"
-    body = excel_file(keys, table, query.separator or ",") if is_for_people else csv_file(keys, table)
-    headers = {**SECURITY_HEADERS, "Content-Disposition": 'attachment; filename="report.csv"'}
+    body, media_type, extension = _FILES[query.format](query, keys, table)
+    headers = {**SECURITY_HEADERS, "Content-Disposition": f'attachment; filename="report.{extension}"'}
     if report.is_approximate:
         headers["Approximate"] = "true"
     if report.changed is not None:
         headers["Changed-Since-Close"] = str(changes_of(report.changed, shown.visibility)["text"])
-    return Response(body, headers=headers, media_type=CSV)
+    return Response(body, headers=headers, media_type=media_type)
+
+
+_Written = tuple[bytes, str, str]
+"""A file, its media type and its extension."""
+
+
+def _csv(_query: ReportQuery, keys: Sequence[str], table: Sequence[Mapping[str, object]]) -> _Written:
+    return csv_file(keys, table), CSV, "csv"
+
+
+def _excel(query: ReportQuery, keys: Sequence[str], table: Sequence[Mapping[str, object]]) -> _Written:
+    return excel_file(keys, table, query.separator or ","), CSV, "csv"
+
+
+def _ndjson(_query: ReportQuery, _: Sequence[str], table: Sequence[Mapping[str, object]]) -> _Written:
+    return b"".join(orjson.dumps(row) + b"\n" for row in table), NDJSON, "ndjson"
+
+
+_FILES = {"csv": _csv, "excel": _excel, "ndjson": _ndjson}

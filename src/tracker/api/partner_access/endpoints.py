@@ -184,7 +184,7 @@ def _report(kind: str) -> Answer:
         query=query_with(measures),
         without_money=query_with(without_money(measures)),
         returns=create_model(f"{kind.capitalize()}Report", __doc__=ReportAnswer.__doc__, **fields),
-        files=("text/csv",),
+        files=STREAMED,
         tag="Reports",
         has_complete_until=True,
         name=f"read_{kind}_reports",

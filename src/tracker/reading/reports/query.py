@@ -32,7 +32,7 @@ _MOST_GROUPS = 3
 FIELDS = {**{time: time for time in TIMES}, **{name: one.key for name, one in DIMENSIONS.items()}}
 """What a row calls its groups: as the click list does."""
 
-_FORMATS = ("json", "csv", "excel")
+_FORMATS = ("json", "ndjson", "csv", "excel")
 _SORT = re.compile(r"(-?)([a-z0-9_]+?)(?:_([A-Z]{3}))?")
 
 
@@ -142,10 +142,14 @@ class ReportQuery(FilterQuery, SeparatorQuery):
     compare_to: To = about("compare=custom: its latest local time, inclusive.")
     totals: Bool = about("true: files have a last row with the totals. JSON always has them.")
     format: Annotated[
-        Literal["json", "csv", "excel"],
+        Literal["json", "ndjson", "csv", "excel"],
         BeforeValidator(_format),
         WithJsonSchema({"type": "string", "enum": list(_FORMATS)}),
-    ] = Field(default="json", description=f"json, or csv: CSV with a header. {EXCEL}")
+    ] = Field(
+        default="json",
+        description="json. csv: CSV with a header. ndjson: the rows of csv, one JSON object per line. "
+        + EXCEL,
+    )
 
     def checked(self, network_zone: str) -> ReportQuery:
         """The query with the days of its period, if its parameters go together.
@@ -170,7 +174,7 @@ class ReportQuery(FilterQuery, SeparatorQuery):
                 problem = "is needed by compare=custom" if is_custom else "needs compare=custom"
                 raise ParameterError({name: [problem]})
         if self.totals and self.format == "json":
-            raise ParameterError({"totals": ["needs format=csv or format=excel: JSON always has totals"]})
+            raise ParameterError({"totals": ["needs a format of rows: JSON always has totals"]})
         if self.date_basis == "booked":
             self._check_booked()
 
