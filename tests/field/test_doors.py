@@ -174,6 +174,12 @@ ROUTES: Mapping[str, str] = {
         ),
         "management",
     ),
+    **{
+        f"{ROOT.removesuffix('users')}{whose}/{what}{end}": "management"  # names, ids and queries
+        for whose in ("users", "affiliates", "advertisers")
+        for what in ("views", "shares")
+        for end in ("", "/{id}")
+    },
     f"{ROOT}/tokens": "management",
     f"{ROOT}/tokens/{{id}}": "management",
     f"{ROOT}/tokens/{{id}}/rotate": "management",

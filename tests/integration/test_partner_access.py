@@ -101,9 +101,12 @@ async def client_of(database: Settings, kind: str, *scopes: str) -> AsyncIterato
         yield client
 
 
+_KEPT = ("views", "views/{id}", "shares", "shares/{id}")
 WRITTEN = {
-    "affiliate": {f"{VIEWS['affiliate']}/{path}" for path in ("applications", "postbacks", "postbacks/{id}")},
-    "advertiser": set[str](),
+    "affiliate": {
+        f"{VIEWS['affiliate']}/{path}" for path in ("applications", "postbacks", "postbacks/{id}", *_KEPT)
+    },
+    "advertiser": {f"{VIEWS['advertiser']}/{path}" for path in _KEPT},
 }
 """The paths under which a partner may change something."""
 PUBLIC = ("/health/", "/openapi.json", "/docs")

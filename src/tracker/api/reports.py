@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
 import orjson
 from pydantic import BaseModel, Field, create_model
+from starlette.datastructures import State
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from tracker.api.http.endpoint import Call, endpoint
-from tracker.api.http.exports import CSV, csv_file, excel_file
+from tracker.api.http.exports import CSV, NDJSON, STREAMED, csv_file, excel_file
 from tracker.api.http.problems import SECURITY_HEADERS, Problem
 from tracker.api.statements import PATH as STATEMENTS
 from tracker.reading.reports import query as reports
@@ -21,6 +22,7 @@ from tracker.reading.reports.measures import values
 from tracker.reading.reports.query import FIELDS, ReportQuery, measures_of, sort_of
 from tracker.reading.reports.rows import Shown, as_table, changes_of, rows
 from tracker.reading.visibility import OF_MONEY, Visibility
+from tracker.store.db import Pool
 from tracker.store.reports.groups import DIMENSIONS, TIMES
 from tracker.store.reports.measures import MEASURES, Measure
 from tracker.store.reports.report import Report
@@ -158,7 +160,8 @@ class ReportAnswer(BaseModel):
     )
 
 
-_ALL = Visibility(tuple(ReportRow.model_fields))
+ALL = Visibility(tuple(ReportRow.model_fields))
+"""What the network sees of a report."""
 
 
 def without_money(measures: Iterable[str]) -> list[str]:
@@ -178,7 +181,7 @@ _WithoutMoney = create_model(
     query=ReportQuery,
     without_money=_WithoutMoney,
     returns=ReportAnswer,
-    files=("text/csv",),
+    files=STREAMED,
     tag="Reports",
     has_complete_until=True,
 )
@@ -194,7 +197,7 @@ async def read_report(call: Call[ReportQuery]) -> Response:
     included. Only conversions have a goal or a sale_status: clicks are counted in the row without one.
     Currencies are never added up. CSV has a column for each currency, such as payout_EUR.
     """
-    return await answer_report(call.request, call.query, _ALL.seen_by(call.token))
+    return await answer_report(call.request, call.query, ALL.seen_by(call.token))
 
 
 routes: list[Route] = [Route(PATH, read_report)]
@@ -202,19 +205,35 @@ routes: list[Route] = [Route(PATH, read_report)]
 
 async def answer_report(request: Request, query: ReportQuery, sight: Visibility) -> Response:
     """What is seen of a report."""
-    query.check()
     state = request.app.state
-    asked = await reports.request_of(state.pool, query, state.settings.time_zone, sight)
-    report = await _read(request, asked)
-    shown = Shown(query.group_by, query.shown(sight), sight)
+    query = query.checked(state.settings.time_zone)
     if query.format == "json":
-        return _json(report, shown, {} if sight.hides_money else _statement(query, asked))
-    return _file(query, report, shown)
+        body = orjson.dumps(await report_of(state, query, sight))
+        return Response(body, headers=SECURITY_HEADERS, media_type="application/json")
+    _, report = await _report(state, query, sight)
+    return _file(query, report, Shown(query.group_by, query.shown(sight), sight))
 
 
-async def _read(request: Request, asked: ReportRequest) -> Report:
+async def report_of(state: State, query: ReportQuery, sight: Visibility) -> dict[str, object]:
+    """What is seen of a report of a checked query, as JSON has it.
+
+    Raises:
+        ParameterError: two parameters contradict each other.
+        Problem: 503 if its clicks cannot be read in time.
+    """
+    asked, report = await _report(state, query, sight)
+    shown = Shown(query.group_by, query.shown(sight), sight)
+    return _as_json(report, shown, {} if sight.hides_money else _statement(query, asked))
+
+
+async def _report(state: State, query: ReportQuery, sight: Visibility) -> tuple[ReportRequest, Report]:
+    asked = await reports.request_of(state.pool, query, state.settings.time_zone, sight)
+    return asked, await _read(state.pool, asked)
+
+
+async def _read(pool: Pool, asked: ReportRequest) -> Report:
     try:
-        return await reports.read(request.app.state.pool, asked)
+        return await reports.read(pool, asked)
     except TooManyClicksError as error:
         detail = f"These groups and filters match {error}."
         errors = {"created_from": [NARROW]}
@@ -234,23 +253,40 @@ def _statement(query: ReportQuery, asked: ReportRequest) -> dict[str, str]:
     return {"statement": f"{STATEMENTS}?{urlencode({**span, **zone, **own})}"}
 
 
-def _json(report: Report, shown: Shown, statement: Mapping[str, str]) -> Response:
+def _as_json(report: Report, shown: Shown, statement: Mapping[str, str]) -> dict[str, object]:
     changed = {} if report.changed is None else {**changes_of(report.changed, shown.visibility), **statement}
-    body = {
+    return {
         **rows(report, shown)._asdict(),
         **({"approximate": True} if report.is_approximate else {}),
         **({"changed_since_close": changed} if changed else {}),
     }
-    return Response(orjson.dumps(body), headers=SECURITY_HEADERS, media_type="application/json")
 
 
 def _file(query: ReportQuery, report: Report, shown: Shown) -> Response:
     keys, table = as_table(report, shown, has_totals=bool(query.totals))
-    is_for_people = query.format == "excel"
-    body = excel_file(keys, table, query.separator or ",") if is_for_people else csv_file(keys, table)
-    headers = {**SECURITY_HEADERS, "Content-Disposition": 'attachment; filename="report.csv"'}
+    body, media_type, extension = _FILES[query.format](query, keys, table)
+    headers = {**SECURITY_HEADERS, "Content-Disposition": f'attachment; filename="report.{extension}"'}
     if report.is_approximate:
         headers["Approximate"] = "true"
     if report.changed is not None:
         headers["Changed-Since-Close"] = str(changes_of(report.changed, shown.visibility)["text"])
-    return Response(body, headers=headers, media_type=CSV)
+    return Response(body, headers=headers, media_type=media_type)
+
+
+_Written = tuple[bytes, str, str]
+"""A file, its media type and its extension."""
+
+
+def _csv(_query: ReportQuery, keys: Sequence[str], table: Sequence[Mapping[str, object]]) -> _Written:
+    return csv_file(keys, table), CSV, "csv"
+
+
+def _excel(query: ReportQuery, keys: Sequence[str], table: Sequence[Mapping[str, object]]) -> _Written:
+    return excel_file(keys, table, query.separator or ","), CSV, "csv"
+
+
+def _ndjson(_query: ReportQuery, _: Sequence[str], table: Sequence[Mapping[str, object]]) -> _Written:
+    return b"".join(orjson.dumps(row) + b"\n" for row in table), NDJSON, "ndjson"
+
+
+_FILES = {"csv": _csv, "excel": _excel, "ndjson": _ndjson}

@@ -63,7 +63,7 @@ def run(settings: Settings, arguments: Namespace) -> int:
 
 async def _run(settings: Settings, query: ReportQuery) -> None:
     assert settings.postgres_dsn
-    query.check()
+    query = query.checked(settings.time_zone)
     pool = await open_pool(settings.postgres_dsn)
     try:
         asked = await reports.request_of(pool, query, settings.time_zone, _ALL)
@@ -85,7 +85,7 @@ async def _run(settings: Settings, query: ReportQuery) -> None:
 def _print(query: ReportQuery, table: Table) -> None:
     if "format" not in query.model_fields_set:
         print_table(table.columns, ([cell(row[name]) for name in table.columns] for row in table.rows))
-    elif query.format == "json":
+    elif query.format in ("json", "ndjson"):
         sys.stdout.buffer.writelines(orjson.dumps(row) + b"\n" for row in table.rows)
     elif query.format == "csv":
         sys.stdout.buffer.write(csv_file(table.columns, table.rows))

@@ -66,6 +66,10 @@ class Contract(NamedTuple):
     has_etag: bool
     has_complete_until: bool
 
+    def query_of(self, *, hides_money: bool) -> type[Query] | None:
+        """The query that may be sent. None: none, because the endpoint shows money."""
+        return self.without_money if hides_money else self.query
+
 
 @dataclass(slots=True)
 class Call(Generic[SomeQuery]):

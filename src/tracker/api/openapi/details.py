@@ -21,6 +21,7 @@ _TAGS = {
     "Links": "Make a tracking link, and explain what a link would do.",
     "Ledger": "Compares recorded with stored clicks, and says where the others are.",
     "Reports": "Sums of clicks and conversions by group.",
+    "Views and shares": "Saved queries, and links that open one report without a token.",
     "Management": "Offers, affiliates, advertisers and their parts. Edges apply changes within a second.",
     "Postbacks to affiliates": "The log of postbacks that the tracker sends to affiliates.",
     "Affiliates": "For tokens of affiliates: their own rows, without fields of others, and their requests.",

@@ -184,7 +184,7 @@ def _report(kind: str) -> Answer:
         query=query_with(measures),
         without_money=query_with(without_money(measures)),
         returns=create_model(f"{kind.capitalize()}Report", __doc__=ReportAnswer.__doc__, **fields),
-        files=("text/csv",),
+        files=STREAMED,
         tag="Reports",
         has_complete_until=True,
         name=f"read_{kind}_reports",
@@ -192,7 +192,7 @@ def _report(kind: str) -> Answer:
     )
     async def report(call: Call[Query]) -> Response:
         visibility = Visibility(REPORTS[kind]).seen_by(call.token)
-        return await answer_report(call.request, _whole(call.query, ReportQuery), visibility)
+        return await answer_report(call.request, whole(call.query, ReportQuery), visibility)
 
     return report
 
@@ -223,7 +223,7 @@ def _statements(kind: str) -> Answer:
         text="Get your statements\n\nThe same as the network's statements, of you alone.",
     )
     async def statements(call: Call[Query]) -> Response:
-        return await answer_statements(call, _whole(call.query, StatementQuery), call.owner)
+        return await answer_statements(call, whole(call.query, StatementQuery), call.owner)
 
     return statements
 
@@ -240,7 +240,7 @@ def _statement_lines(kind: str) -> Answer:
         text="Export the lines of your statements\n\nAll entries behind your statements, as a stream.",
     )
     async def lines(call: Call[Query]) -> Response:
-        return await answer_lines(call, _whole(call.query, StatementLinesQuery), call.owner)
+        return await answer_lines(call, whole(call.query, StatementLinesQuery), call.owner)
 
     return lines
 
@@ -269,7 +269,7 @@ def _list(kind: str, view: PartnerView) -> Answer:
         text=f"List your {view.noun}\n\nThe same as the network's list and feed, limited to your rows.",
     )
     async def list_(call: Call[Query]) -> Response:
-        return await view.answer_list(call, _whole(call.query, view.list_query), _visibility(call, view))
+        return await view.answer_list(call, whole(call.query, view.list_query), _visibility(call, view))
 
     return list_
 
@@ -316,7 +316,7 @@ def _export(kind: str, view: PartnerView) -> Answer:
         text=f"Export your {view.noun}\n\nAll your rows as a stream of NDJSON or CSV.",
     )
     async def export(call: Call[Query]) -> Response:
-        return await view.answer_export(call, _whole(call.query, view.export_query), _visibility(call, view))
+        return await view.answer_export(call, whole(call.query, view.export_query), _visibility(call, view))
 
     return export
 
@@ -325,7 +325,7 @@ def _visibility(call: Call[Any], view: PartnerView) -> Visibility:
     return Visibility(view.keys[call.owner.kind]).seen_by(call.token)
 
 
-def _whole(query: Query, model: type[SomeQuery]) -> SomeQuery:
+def whole(query: Query, model: type[SomeQuery]) -> SomeQuery:
     """The query of the network's endpoint, from the query of an owner."""
     return model.model_construct(query.model_fields_set, **dict(query))
 

@@ -15,7 +15,7 @@ from tracker.processes.children import Claim
 from tracker.processes.engines import engine, valkey
 from tracker.processes.engines import postgres as engines_postgres
 from tracker.settings import Settings
-from tracker.store import backup, db
+from tracker.store import backup, db, shares
 from tracker.store.conversions import sending
 from tracker.store.migrate import migrate
 from tracker.store.people import one_time_links, sessions
@@ -103,6 +103,7 @@ async def _load(dsn: str, dump: Path, manifest: Manifest) -> None:
         # What works in the original does not work in its copy, which others may look after.
         await sessions.drop_all(connection)
         await one_time_links.drop_all(connection)
+        await shares.end_all(connection)
         await backup.analyze(connection)
     finally:
         await connection.close()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from datetime import tzinfo
+from datetime import datetime, time, tzinfo
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from tracker.domain.periods import PERIODS
 from tracker.parameters import Bool, From, ParameterError, To, about, choice, whole, words
 from tracker.reading.clicks import FilterQuery, by_hash
 from tracker.reading.query import EXCEL, SeparatorQuery
@@ -31,7 +32,7 @@ _MOST_GROUPS = 3
 FIELDS = {**{time: time for time in TIMES}, **{name: one.key for name, one in DIMENSIONS.items()}}
 """What a row calls its groups: as the click list does."""
 
-_FORMATS = ("json", "csv", "excel")
+_FORMATS = ("json", "ndjson", "csv", "excel")
 _SORT = re.compile(r"(-?)([a-z0-9_]+?)(?:_([A-Z]{3}))?")
 
 
@@ -105,12 +106,17 @@ def _format(text: str) -> str:
 _measures, _measures_field = measures_of(MEASURES)
 _sort, _sort_field = sort_of(FIELDS, MEASURES)
 _MOST = 10**12
+_LAST_SECOND = time(23, 59, 59)
 
 
 class ReportQuery(FilterQuery, SeparatorQuery):
     """Which clicks, how they are added up, and which rows are shown."""
 
     group_by: groups_of(FIELDS)  # type: ignore[valid-type]
+    period: choice(*PERIODS) = about(  # type: ignore[valid-type]
+        "The days of the report in place of created_from and created_to. today, last_7_days, last_30_days "
+        "and this_month end with today, by the clocks of tz."
+    )
     date_basis: choice("click", "conversion", "booked") = Field(  # type: ignore[valid-type]
         default="click",
         description="The time of conversions in the time filters and in the groups of time. click: of their "
@@ -136,17 +142,31 @@ class ReportQuery(FilterQuery, SeparatorQuery):
     compare_to: To = about("compare=custom: its latest local time, inclusive.")
     totals: Bool = about("true: files have a last row with the totals. JSON always has them.")
     format: Annotated[
-        Literal["json", "csv", "excel"],
+        Literal["json", "ndjson", "csv", "excel"],
         BeforeValidator(_format),
         WithJsonSchema({"type": "string", "enum": list(_FORMATS)}),
-    ] = Field(default="json", description=f"json, or csv: CSV with a header. {EXCEL}")
+    ] = Field(
+        default="json",
+        description="json. csv: CSV with a header. ndjson: the rows of csv, one JSON object per line. "
+        + EXCEL,
+    )
 
-    def check(self) -> None:
-        """See that the parameters go together.
+    def checked(self, network_zone: str) -> ReportQuery:
+        """The query with the days of its period, if its parameters go together.
 
         Raises:
-            ParameterError: one needs another that is not there.
+            ParameterError: they do not: one needs another, or two exclude each other.
         """
+        self._check()
+        if self.period is None:
+            return self
+        if any(bound is not None for bound in self.times()):
+            raise ParameterError({"period": ["cannot be combined with created_from or created_to"]})
+        first, last = PERIODS[self.period](datetime.now(self.zone(network_zone)).date())
+        start, end = datetime.combine(first, time.min), datetime.combine(last, _LAST_SECOND)
+        return self.model_copy(update={"period": None, "created_from": start, "created_to": end})
+
+    def _check(self) -> None:
         self.check_separator()
         is_custom = self.compare == "custom"
         for name in ("compare_from", "compare_to"):
@@ -154,7 +174,7 @@ class ReportQuery(FilterQuery, SeparatorQuery):
                 problem = "is needed by compare=custom" if is_custom else "needs compare=custom"
                 raise ParameterError({name: [problem]})
         if self.totals and self.format == "json":
-            raise ParameterError({"totals": ["needs format=csv or format=excel: JSON always has totals"]})
+            raise ParameterError({"totals": ["needs a format of rows: JSON always has totals"]})
         if self.date_basis == "booked":
             self._check_booked()
 
