@@ -277,15 +277,15 @@ _Written = tuple[bytes, str, str]
 """A file, its media type and its extension."""
 
 
-def _csv(_query: ReportQuery, keys: Sequence[str], table: Sequence[Mapping[str, object]]) -> _Written:
+def _csv(_query: ReportQuery, keys: Sequence[str], table: Sequence[dict[str, object]]) -> _Written:
     return csv_file(keys, table), CSV, "csv"
 
 
-def _excel(query: ReportQuery, keys: Sequence[str], table: Sequence[Mapping[str, object]]) -> _Written:
+def _excel(query: ReportQuery, keys: Sequence[str], table: Sequence[dict[str, object]]) -> _Written:
     return excel_file(keys, table, query.separator or ","), CSV, "csv"
 
 
-def _ndjson(_query: ReportQuery, _: Sequence[str], table: Sequence[Mapping[str, object]]) -> _Written:
+def _ndjson(_query: ReportQuery, _: Sequence[str], table: Sequence[dict[str, object]]) -> _Written:
     return b"".join(orjson.dumps(row) + b"\n" for row in table), NDJSON, "ndjson"
 
 
