@@ -99,6 +99,11 @@ def _name_of(known: Callable[[str], str]) -> Callable[[str], str]:
     return lambda text: known(_text(text))
 
 
+def _or_unknown(read: Callable[[str], str]) -> Callable[[str], str]:
+    """A value, or an empty text for rows without one."""
+    return lambda text: read(text) if trim(text) else ""
+
+
 def _search(text: str) -> str:
     return normalise.composed(_text(text))
 
@@ -232,11 +237,16 @@ Ids = _several(_id, **_ID)
 Keys = _several(_ident, **_TEXT | {"examples": [_A_HASH]})
 Texts = _several(_text, split=_as_one, **_TEXT)
 Idents = _several(_ident, split=_as_one, **_TEXT | {"examples": ["A-1001"]})
-Countries = _several(normalise.country, split=_by_commas_of_codes, type="string", examples=["NL"])
+Countries = _several(
+    _or_unknown(normalise.country), split=_by_commas_of_codes, type="string", examples=["NL"]
+)
 Systems = _several(_name_of(normalise.system), split=_as_one, **_TEXT | {"examples": ["Android"]})
 Browsers = _several(_name_of(normalise.browser), split=_as_one, **_TEXT | {"examples": ["Chrome"]})
 DeviceTypes = _several(
-    normalise.device_type, type="string", enum=list(dict.fromkeys(devices.TYPES.values())), examples=["phone"]
+    _or_unknown(normalise.device_type),
+    type="string",
+    enum=[*dict.fromkeys(devices.TYPES.values()), ""],
+    examples=["phone"],
 )
 Addresses = _several(_address, type="string", examples=["198.51.100.0/24"])
 Reasons = _several(_whole(0, _MAX_REASON), type="integer", minimum=0, maximum=_MAX_REASON, examples=[12])

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TypeVar
 
 from tracker.domain.click_fields import COLUMN_FILTERS, FILTERS, ordered
+from tracker.parameters import Bool, about
 from tracker.reading import keys
 from tracker.reading.filters import conditions, of_clicks, parameters
 from tracker.reading.keys import SourceQuery
@@ -56,6 +57,15 @@ async def by_hash(pool: Pool, query: SomeQuery, visibility: Visibility) -> SomeQ
 
 class EveryFilterQuery(parameters(of_clicks(["is_test"])), FilterQuery):  # type: ignore[misc] # from the table
     """Which clicks, tests among them."""
+
+    is_invalid: Bool = about(
+        "true: clicks that reports count as invalid: rejected, forwarded, or of a bot, and no test. "
+        "false: all other clicks."
+    )
+
+    def clicks(self, network_zone: str) -> ClickFilter:
+        found: ClickFilter = super().clicks(network_zone)
+        return found._replace(is_invalid=self.is_invalid)
 
 
 class ExportQuery(EveryFilterQuery, FormatQuery):

@@ -19,7 +19,7 @@ from tracker.store import feeds
 from tracker.store.clicks import columns as click_columns
 from tracker.store.clicks import counts as click_counts
 from tracker.store.clicks.columns import Viewer
-from tracker.store.clicks.counts import CountScope
+from tracker.store.clicks.counts import CountScope, condition_of
 from tracker.store.conditions import Among, Equals, Further, among, check, columns_of, equal, single
 from tracker.store.db import Connection, Pool
 from tracker.store.paging import MAX_OFFSET, Order, Page, Row, TooDeepError, reading
@@ -36,6 +36,7 @@ _CONVERTED = """
 (SELECT click.*, click_hash
  FROM (SELECT DISTINCT click_hash FROM conversion ORDER BY click_hash {}) AS converted
       CROSS JOIN LATERAL (SELECT * FROM click WHERE hash = click_hash OFFSET 0) AS click) AS click"""
+_IS_INVALID = f"({condition_of('gross')} AND NOT ({condition_of('clicks')}))"
 _HAS_NO_CONVERSION = "NOT EXISTS (SELECT FROM conversion WHERE click_hash = click.hash OFFSET 0)"
 
 
@@ -47,11 +48,12 @@ class ClickFilter(NamedTuple):
     has_conversions: bool | None = None  # None: both
     owner: Owner | None = None  # the viewer if it is bound to an owner, None: the network
     further: Further = ()
+    is_invalid: bool | None = None  # whether reports count them as invalid. None: both
 
     @property
     def tally(self) -> CountScope | None:
         """The counts that cover these clicks, if any do."""
-        if self.has_conversions is not None:
+        if (self.has_conversions, self.is_invalid) != (None, None):
             return None
         if not self.columns:
             return click_counts.ALL_CLICKS
@@ -78,7 +80,9 @@ class ClickFilter(NamedTuple):
     @property
     def is_of_conversions(self) -> bool:
         """Whether conversions alone decide which clicks match, so that other clicks need no look-up."""
-        return bool(self.has_conversions) and self.columns <= OF_CONVERSIONS.keys()
+        return (
+            bool(self.has_conversions) and self.is_invalid is None and self.columns <= OF_CONVERSIONS.keys()
+        )
 
     @property
     def source(self) -> str:
@@ -288,6 +292,7 @@ def where(
     values: list[object] = []
     conditions = [
         _HAS_NO_CONVERSION if clicks.has_conversions is False else "true",
+        "true" if clicks.is_invalid is None else f"{_IS_INVALID} = {clicks.is_invalid}",
         *(equal(columns[column], value, values, before) for column, value in clicks.equals),
         *(among(one._replace(column=columns[one.column]), values, before) for one in clicks.further),
     ]
