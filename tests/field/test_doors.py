@@ -120,7 +120,7 @@ ROUTES: Mapping[str, str] = {
         f"{ROOT.removesuffix('users')}{whose}/{what}{end}": _LISTS
         for whose in ("users", "affiliates", "advertisers")
         for what in ("clicks", "conversions")
-        for end in ("", "/export", "/{id}")
+        for end in ("", "/export", "/{id}", *(["/times"] if what == "conversions" else []))
     },
     f"{ROOT}/clicks": "create clicks",
     f"{ROOT}/conversions": "create conversions",

@@ -38,6 +38,7 @@ from tracker.api.conversions import (
     period_closes,
     postbacks,
     status_upload,
+    times,
 )
 from tracker.api.conversions import endpoints as conversions
 from tracker.api.conversions import manual as manual_conversions
@@ -75,6 +76,7 @@ _LONGEST_WAIT_SECONDS = 10.0  # for a connection to Postgres that another reques
 _RESOURCES = (
     clicks,
     create_clicks,
+    times,
     conversions,
     manual_conversions,
     status_upload,
