@@ -126,6 +126,7 @@ ROUTES: Mapping[str, str] = {
     f"{ROOT}/conversions": "create conversions",
     f"{ROOT}/conversions/{{id}}": "change a conversion",
     f"{ROOT}/conversions/status-uploads": "status upload",
+    f"{ROOT}/conversions/status": "change a conversion",  # the same types of fields
     **dict.fromkeys(
         (f"{ROOT}/conversions/correction-uploads", f"{ROOT}/conversions/{{id}}/corrections"), "management"
     ),  # the same types of fields

@@ -35,6 +35,7 @@ from tracker.api.clicks.creator import Creator
 from tracker.api.conversions import (
     affiliate_postbacks,
     corrections,
+    many_statuses,
     period_closes,
     postbacks,
     status_upload,
@@ -79,6 +80,7 @@ _RESOURCES = (
     times,
     conversions,
     manual_conversions,
+    many_statuses,
     status_upload,
     corrections,
     postbacks,

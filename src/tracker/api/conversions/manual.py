@@ -82,7 +82,7 @@ def _currency_or_none(text: str) -> str:
     return _check_currency(text) if given(text) else ""
 
 
-def _folded(value: Any) -> Any:
+def folded(value: Any) -> Any:
     return word(value) if isinstance(value, str) else value
 
 
@@ -206,7 +206,7 @@ class ConversionPatch(Fields):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"status": "approved"}]})
 
-    status: Annotated[Status | None, BeforeValidator(_folded)] = Field(
+    status: Annotated[Status | None, BeforeValidator(folded)] = Field(
         None,
         description="pending and hold can become any status. approved and rejected can become each other.",
     )
