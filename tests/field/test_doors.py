@@ -150,6 +150,9 @@ ROUTES: Mapping[str, str] = {
     **{f"{ROOT}/dead-letters{end}": _NOTHING for end in ("", "/{id}", "/replay", "/drop")},
     f"{ROOT}/sent-postbacks/{{id}}": _LISTS,
     f"{ROOT}/sent-postbacks/{{id}}/refire": _LISTS,
+    **dict.fromkeys(
+        (f"{ROOT}/sent-postbacks/refire", f"{ROOT}/postbacks/replay", f"{ROOT}/postback-urls"), _LISTS
+    ),
     f"{ROOT.removesuffix('users')}affiliates/offers": _LISTS,
     f"{ROOT}/applications": _LISTS,
     **{
