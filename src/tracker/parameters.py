@@ -151,6 +151,8 @@ def words(*known: str) -> Any:
 SEVERAL: Final = "several values"
 """Marks the type of a parameter that may be repeated."""
 
+MAX_SECONDS: Final = 10**10
+"""Longest time of a parameter in seconds: three centuries."""
 MOST_VALUES: Final = 100
 """Most values of such a parameter."""
 
@@ -299,6 +301,9 @@ PageNumber = Annotated[
 CursorText = Annotated[str | None, BeforeValidator(_text), _schema("string")]
 AfterId = Annotated[
     int | None, BeforeValidator(_whole(0, MAX_ID)), _schema("integer", minimum=0, maximum=MAX_ID)
+]
+Seconds = Annotated[
+    int | None, BeforeValidator(_whole(0, MAX_SECONDS)), _schema("integer", minimum=0, maximum=MAX_SECONDS)
 ]
 
 

@@ -120,12 +120,13 @@ ROUTES: Mapping[str, str] = {
         f"{ROOT.removesuffix('users')}{whose}/{what}{end}": _LISTS
         for whose in ("users", "affiliates", "advertisers")
         for what in ("clicks", "conversions")
-        for end in ("", "/export", "/{id}")
+        for end in ("", "/export", "/{id}", *(["/times"] if what == "conversions" else []))
     },
     f"{ROOT}/clicks": "create clicks",
     f"{ROOT}/conversions": "create conversions",
     f"{ROOT}/conversions/{{id}}": "change a conversion",
     f"{ROOT}/conversions/status-uploads": "status upload",
+    f"{ROOT}/conversions/status": "change a conversion",  # the same types of fields
     **dict.fromkeys(
         (f"{ROOT}/conversions/correction-uploads", f"{ROOT}/conversions/{{id}}/corrections"), "management"
     ),  # the same types of fields
@@ -150,6 +151,9 @@ ROUTES: Mapping[str, str] = {
     f"{ROOT}/audit/{{id}}": _LISTS,
     f"{ROOT}/sent-postbacks/{{id}}": _LISTS,
     f"{ROOT}/sent-postbacks/{{id}}/refire": _LISTS,
+    **dict.fromkeys(
+        (f"{ROOT}/sent-postbacks/refire", f"{ROOT}/postbacks/replay", f"{ROOT}/postback-urls"), _LISTS
+    ),
     f"{ROOT.removesuffix('users')}affiliates/offers": _LISTS,
     f"{ROOT}/applications": _LISTS,
     **{

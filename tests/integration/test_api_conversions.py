@@ -118,6 +118,7 @@ async def test_conversion_is_shown_with_its_history_and_its_money(database: Sett
         "is_unproven": False,
         "click_legacy_source": None,
         "legacy_source": None,
+        "seconds_from_click": 3600,
     }
     changes = [
         ("2024-10-10 15:00:00", None, "pending", "postback", ""),
@@ -210,6 +211,9 @@ async def test_conversion_filters_find_their_rows(database: Settings) -> None:
         ({"created_from": "2024-10-10 09:00:00", "date_basis": "click", "offer_id": 3}, [0, 2]),
         ({"created_from": "0001-01-01", "created_to": "9999-12-31"}, [0, 1, 2, 3, 4]),
         ({"created_from": "9999-12-31", "tz": "America/New_York"}, []),
+        ({"seconds_from_click_from": 7200}, [1, 2, 3, 4]),
+        ({"seconds_from_click_from": "7200", "seconds_from_click_to": 14400}, [1, 2]),
+        ({"seconds_from_click_to": 7199}, [0]),
     ]
     await store_conversions(database, rows)
     async with api_of(database, scopes=SCOPES) as client:
@@ -219,6 +223,48 @@ async def test_conversion_filters_find_their_rows(database: Settings) -> None:
                 hashes = [row["hash"] for row in body["data"]]
                 assert hashes == [rows[at]["hash"] for at in expected][::step], query
                 assert body["total"] == len(expected), query
+
+
+async def test_times_from_click_are_counted_by_step(database: Settings) -> None:
+    """The steps of the histogram add up to the list, and each step is a filter of it."""
+    waits = [0, 9, 10, 59, 60, 3_599, 3_600, 86_400, 40 * 86_400, -5]
+    rows = [
+        a_conversion(
+            a_row(hash=hash_at(NOON, n)),
+            millis=NOON + wait * 1000,
+            status="rejected" if n < 3 else "approved",
+        )
+        for n, wait in enumerate(waits)
+    ]
+    await store_conversions(database, rows)
+    async with api_of(database, scopes=SCOPES) as client:
+        body = await listed(client, f"{CONVERSIONS}/times")
+        for step in body["data"]:
+            ends = {"from": step["seconds_from"], "to": step["seconds_to"]}
+            query = {f"seconds_from_click_{name}": end for name, end in ends.items() if end is not None}
+            if step["seconds_from"] is not None:
+                assert (await listed(client, **query))["total"] == step["conversions"], step
+        some = await listed(client, f"{CONVERSIONS}/times", status="rejected")
+        none = await listed(client, f"{CONVERSIONS}/times", offer_id=99)
+    full = [
+        (step["seconds_from"], step["seconds_to"], step["conversions"], step["rejected"])
+        for step in body["data"]
+        if step["conversions"]
+    ]
+    assert full == [
+        (None, -1, 1, 0),
+        (0, 9, 2, 2),
+        (10, 29, 1, 1),
+        (30, 59, 1, 0),
+        (60, 299, 1, 0),
+        (900, 3_599, 1, 0),
+        (3_600, 14_399, 1, 0),
+        (86_400, 259_199, 1, 0),
+        (2_592_000, None, 1, 0),
+    ]
+    assert (body["total"], body["median_seconds"], body["p90_seconds"]) == (10, 59, 86_400)
+    assert (some["total"], some["median_seconds"], some["data"][0]["seconds_from"]) == (3, 9, 0)
+    assert (none["total"], none["median_seconds"], none["p90_seconds"]) == (0, None, None)
 
 
 async def test_unreadable_value_is_refused_by_name(database: Settings) -> None:

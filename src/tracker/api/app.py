@@ -38,9 +38,11 @@ from tracker.api.clicks.creator import Creator
 from tracker.api.conversions import (
     affiliate_postbacks,
     corrections,
+    many_statuses,
     period_closes,
     postbacks,
     status_upload,
+    times,
 )
 from tracker.api.conversions import endpoints as conversions
 from tracker.api.conversions import manual as manual_conversions
@@ -78,8 +80,10 @@ _LONGEST_WAIT_SECONDS = 10.0  # for a connection to Postgres that another reques
 _RESOURCES = (
     clicks,
     create_clicks,
+    times,
     conversions,
     manual_conversions,
+    many_statuses,
     status_upload,
     corrections,
     postbacks,

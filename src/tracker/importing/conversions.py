@@ -34,6 +34,7 @@ _DERIVED = (
     *("id", "click_id", "offer_id", "offer_name", "offer_url_id", "advertiser_id"),
     *("advertiser_name", "affiliate_id", "affiliate_name", "country_code", "device_type", "device_os"),
     *("browser", "affiliate_source", "is_test", "click_created_at", "click_legacy_id", "click_legacy_source"),
+    "seconds_from_click",
     *OF_CLICK,
 )
 

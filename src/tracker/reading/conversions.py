@@ -15,6 +15,7 @@ from tracker.parameters import (
     Ids,
     Keys,
     ParameterError,
+    Seconds,
     Texts,
     To,
     about,
@@ -74,6 +75,9 @@ class ConversionFilterQuery(parameters(_FILTERS), SourceQuery, SpanQuery):  # ty
         "Latest local time of the last change, inclusive. A date alone means its last second."
     )
 
+    seconds_from_click_from: Seconds = about("The fewest seconds from the click to the conversion.")
+    seconds_from_click_to: Seconds = about("The most seconds from the click to the conversion, inclusive.")
+
     def conversions(self, network_zone: str) -> ConversionFilter:
         """The filter that is meant.
 
@@ -82,8 +86,16 @@ class ConversionFilterQuery(parameters(_FILTERS), SourceQuery, SpanQuery):  # ty
         """
         equals, further = conditions(self, FILTERS)
         updated = self.span_named("updated", network_zone)
+        fewest, most = self.seconds_from_click_from, self.seconds_from_click_to
+        if fewest is not None and most is not None and fewest > most:
+            raise ParameterError({"seconds_from_click_to": ["is below seconds_from_click_from"]})
         return ConversionFilter(
-            self.span(network_zone), self.date_basis, equals, updated=updated, further=further
+            self.span(network_zone),
+            self.date_basis,
+            equals,
+            updated=updated,
+            further=further,
+            seconds=(fewest, most),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from pydantic import Field
 
@@ -13,8 +14,16 @@ from tracker.store.deliveries import Deliveries
 from tracker.store.paging import Page, TooDeepError
 
 
-class LogQuery(SpanQuery):
+class RequestQuery(SpanQuery):
     """Which requests."""
+
+    def given(self, names: Iterable[str]) -> dict[str, Any]:
+        """The filters among some parameters, by name."""
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+class LogQuery(RequestQuery):
+    """Which requests, and which part of them."""
 
     per_page: PerPage = Field(default=200, description="Rows per page.")
     page: PageNumber = Field(default=1, description="Page number, from 1.")
@@ -28,7 +37,7 @@ async def log_page(
     Raises:
         ParameterError: the page is too deep, or two parameters contradict each other.
     """
-    filters = {name: value for name in names if (value := getattr(query, name)) is not None}
+    filters = query.given(names)
     span, zone = query.span(network_zone), query.zone(network_zone)
     try:
         return await table.page(pool, filters, span, zone, query.page or 1, query.per_page)

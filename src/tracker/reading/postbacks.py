@@ -6,13 +6,15 @@ import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from pydantic import Field
+
 from tracker.domain.postback import PLAIN_PARAMETERS, Result
 from tracker.parameters import Hash, Id, Ident, Text, about, choice
-from tracker.reading.deliveries import LogQuery
+from tracker.reading.deliveries import LogQuery, RequestQuery
 from tracker.reading.listing import Walk
 from tracker.reading.query import PartQuery, SpanQuery
 from tracker.store.conversions import postbacks as postback_log
-from tracker.store.conversions.postbacks import FILTERS, PostbackFilter
+from tracker.store.conversions.postbacks import FILTERS, REPLAYED, PostbackFilter
 from tracker.store.db import Pool
 from tracker.store.paging import Page, Row
 
@@ -22,8 +24,8 @@ _UNTOLD = "about an amount"
 """Replaces a part of a reason."""
 
 
-class PostbackLogQuery(SpanQuery, PartQuery):
-    """Which postbacks, in which order, and which part of them."""
+class PostbackFilterQuery(SpanQuery):
+    """Which postbacks."""
 
     hash: Hash = about("The postback with this hash. A conversion has the hash of the postback that made it.")
     result: choice(*_RESULTS) = about("Postbacks with this result.")  # type: ignore[valid-type]
@@ -41,6 +43,16 @@ class PostbackLogQuery(SpanQuery, PartQuery):
         """
         equals = tuple((name, value) for name in FILTERS if (value := getattr(self, name)) is not None)
         return PostbackFilter(self.span(network_zone), equals)
+
+
+class PostbackLogQuery(PostbackFilterQuery, PartQuery):
+    """Which postbacks, in which order, and which part of them."""
+
+
+class ReplayQuery(PostbackFilterQuery):
+    """Which postbacks to apply once more."""
+
+    result: choice(*REPLAYED) = about("Postbacks with this result. Default: all three.")  # type: ignore[valid-type]
 
 
 def walk(pool: Pool, query: PostbackLogQuery, network_zone: str, *, hides_money: bool) -> Walk:
@@ -90,7 +102,7 @@ def _plain_parameters(parameters: object) -> dict[str, object] | None:
     return {name: value for name, value in parameters.items() if name in PLAIN_PARAMETERS}
 
 
-class SentPostbackQuery(LogQuery):
+class SentFilterQuery(RequestQuery):
     """Which postbacks."""
 
     affiliate_id: Id = about("Postbacks to this affiliate.")
@@ -98,3 +110,15 @@ class SentPostbackQuery(LogQuery):
     conversion_id: Id = about("Postbacks of this conversion.")
     state: choice("waiting", "sent", "failed", "held") = about("Postbacks in this state.")  # type: ignore[valid-type]
     host: Text = about("Postbacks to this host.")
+
+
+class SentPostbackQuery(SentFilterQuery, LogQuery):
+    """Which postbacks, and which part of them."""
+
+
+class RefireQuery(SentFilterQuery):
+    """Which postbacks to send once more."""
+
+    state: choice("waiting", "sent", "failed", "held") = Field(  # type: ignore[valid-type]
+        "failed", description="Postbacks in this state."
+    )

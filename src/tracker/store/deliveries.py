@@ -59,7 +59,7 @@ WHERE state = 'waiting' AND next_attempt_at > now() + $1::interval
 _SEND_AGAIN = """
 UPDATE {table}
 SET state = 'waiting', attempts = 0, next_attempt_at = now(), give_up_at = now() + interval '24 hours'
-WHERE id = $1
+WHERE id = ANY ($1)
 """
 # As if they were created now, because nothing was tried while they were held.
 _RENEW = """
@@ -147,9 +147,9 @@ class Deliveries(ABC):
         """Limit waiting times that were set by a clock which has gone back since."""
         await connection.execute(self._sql(_BRING_FORWARD), LONGEST_PAUSE)
 
-    async def send_again(self, connection: Connection, id_: int) -> None:
-        """Send one once more, in any state."""
-        await connection.execute(self._sql(_SEND_AGAIN), id_)
+    async def send_again(self, connection: Connection, ids: Sequence[int]) -> None:
+        """Send some once more, in any state."""
+        await connection.execute(self._sql(_SEND_AGAIN), ids)
 
     async def renew(self, connection: Connection) -> None:
         """Give all waiting ones the full time again, from now on."""
@@ -183,10 +183,10 @@ class Deliveries(ABC):
         offset = (number - 1) * per_page
         if offset > MAX_OFFSET:
             raise TooDeepError(f"pages lead only up to {MAX_OFFSET:,} rows deep")
-        where, values = _where(filters, span)
-        count = f"SELECT count(*) FROM {self._table} WHERE {where}"  # noqa: S608
+        condition, values = where(filters, span)
+        count = f"SELECT count(*) FROM {self._table} WHERE {condition}"  # noqa: S608
         statement = (
-            f"{self._select} WHERE {where} ORDER BY id DESC LIMIT {int(per_page)} OFFSET {int(offset)}"
+            f"{self._select} WHERE {condition} ORDER BY id DESC LIMIT {int(per_page)} OFFSET {int(offset)}"
         )
         async with reading(pool, "repeatable_read") as connection:
             total = await connection.fetchval(count, *values)
@@ -202,7 +202,8 @@ class Deliveries(ABC):
         return statement.format(**names)
 
 
-def _where(filters: Mapping[str, Any], span: Span) -> tuple[str, list[Any]]:
+def where(filters: Mapping[str, Any], span: Span) -> tuple[str, list[Any]]:
+    """The condition of a log's filters, and its parameters from $1 on."""
     conditions = [f"{column} = ${n}" for n, column in enumerate(filters, 1)]
     values = list(filters.values())
     for operator, millis, everything in zip((">=", "<"), span, ALL_TIME, strict=True):

@@ -9,20 +9,26 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tracker.api.catalogue import listed
-from tracker.api.http.endpoint import Call, endpoint
+from tracker.api.conversions.status_upload import MOST_LISTED
+from tracker.api.http.endpoint import Body, Call, endpoint
 from tracker.api.http.listing import as_json
 from tracker.api.http.paging import envelope
-from tracker.api.http.problems import Problem, conflict
+from tracker.api.http.problems import Problem, conflict, invalid
 from tracker.api.http.routing import ROOT
+from tracker.catalogue.fields import Fields
 from tracker.catalogue.resource import read_id
+from tracker.catalogue.validation import validated
+from tracker.parameters import Bool, Id, PageNumber, PerPage, about
 from tracker.reading.deliveries import log_page
-from tracker.reading.postbacks import SentPostbackQuery
+from tracker.reading.postbacks import RefireQuery, SentPostbackQuery
 from tracker.reading.query import ZoneQuery
-from tracker.store.conversions import affiliate_postbacks
+from tracker.store.conversions import affiliate_postbacks, refire
+from tracker.store.conversions.refire import TooManyError
 from tracker.store.paging import Row
 from tracker.store.tokens import Token
 
 PATH = f"{ROOT}/sent-postbacks"
+URLS = f"{ROOT}/postback-urls"
 
 READ_SCOPE = "conversions:read"
 _TAG = "Postbacks to affiliates"
@@ -122,6 +128,118 @@ async def fire_sent_postback_again(call: Call[ZoneQuery]) -> Response:
     return as_json(row)
 
 
+class SkippedPostback(BaseModel):
+    """A postback that is not sent again."""
+
+    id: int
+    reason: str = Field(examples=["a later status has been sent since"])
+
+
+class FiredMany(BaseModel):
+    """The result of resending many: matched = fired + skipped."""
+
+    dry_run: bool
+    matched: int = Field(examples=[120])
+    fired: int = Field(description="Postbacks that are sent at once.", examples=[118])
+    skipped: int = Field(examples=[2])
+    problems: list[SkippedPostback] = Field(description=f"The first {MOST_LISTED:,} skipped ones.")
+
+
+class Refire(Fields):
+    """How postbacks are sent once more."""
+
+    dry_run: bool = Field(False, description="true: show what would be sent, and change nothing.")
+
+
+@endpoint(
+    scope="conversions:write",
+    query=RefireQuery,
+    body=Body(Refire),
+    returns=FiredMany,
+    tag=_TAG,
+)
+async def fire_sent_postbacks_again(call: Call[RefireQuery]) -> Response:
+    """Resend many postbacks
+
+    Those of the log's filters, at most 10,000: the failed ones unless `state` says otherwise. Something has
+    to be chosen. Each goes to the same address with the same key, and is retried like a new one. It is
+    skipped if its affiliate is blocked or archived, if it never had a valid address, or if a later status of
+    its conversion has been sent since. A repeated request finds none that have failed. `dry_run: true` shows
+    the same result and changes nothing. The audit trail records it.
+    """
+    wanted, query = validated(await call.object(), Refire), call.query
+    if not query.model_fields_set - {"tz"}:
+        raise invalid({"affiliate_id": ["is missing, and so is another filter"]})
+    try:
+        rows = await refire.refire(
+            call.state.pool,
+            call.author,
+            query.given(affiliate_postbacks.FILTERS),
+            query.span(call.network_zone),
+            dry_run=wanted.dry_run,
+        )
+    except TooManyError as error:
+        raise invalid({"created_from": [f"{error}: narrow the filter"]}) from None
+    skipped = [row._asdict() for row in rows if row.reason]
+    counts = {"matched": len(rows), "fired": len(rows) - len(skipped), "skipped": len(skipped)}
+    return as_json({"dry_run": wanted.dry_run, **counts, "problems": skipped[:MOST_LISTED]})
+
+
+class PostbackUrl(BaseModel):
+    """The URL of an affiliate that the tracker calls, and how that has been going for seven days."""
+
+    id: int = Field(description="The affiliate_postback_id of the log.")
+    affiliate_id: int
+    affiliate_name: str
+    offer_id: int | None
+    goal_id: int | None
+    url: str = Field(examples=["https://partner.example/in?click={aff_sub}&sum={payout}"])
+    status: Literal["active", "paused"] = Field(
+        description="Changed by PATCH of its affiliate's postback. Paused, it is told of no conversion."
+    )
+    version: int
+    sent: int
+    failed: int
+    waiting: int
+    held: int
+    last_sent_at: str | None
+    last_failed_at: str | None
+    last_error: str | None = Field(examples=["no answer within 10 s"])
+    is_failing: bool = Field(
+        description="Nothing has arrived within a day, and at least five have failed or wait after attempts."
+    )
+
+
+class PostbackUrlQuery(ZoneQuery):
+    """Which URLs."""
+
+    affiliate_id: Id = about("URLs of this affiliate.")
+    is_failing: Bool = about("true: those that keep failing. false: all others.")
+    per_page: PerPage = Field(default=200, description="Rows per page.")
+    page: PageNumber = Field(default=1, description="Page number, from 1.")
+
+
+@endpoint(
+    scope=READ_SCOPE,
+    query=PostbackUrlQuery,
+    without_money=PostbackUrlQuery,
+    returns=listed("PostbackUrlList", PostbackUrl),
+    tag=_TAG,
+)
+async def list_postback_urls(call: Call[PostbackUrlQuery]) -> Response:
+    """List affiliates' URLs and how they do
+
+    All URLs that are not archived, those that keep failing first. The numbers are of postbacks that were
+    created within seven days.
+    """
+    query, number = call.query, call.query.page or 1
+    page = await refire.urls(
+        call.state.pool,
+        *(query.affiliate_id, query.is_failing, query.zone(call.network_zone), number, query.per_page),
+    )
+    return as_json(envelope(page, per_page=query.per_page, number=number))
+
+
 def _seen(token: Token, row: Row) -> Row:
     """A postback as a token sees it. Its filled URL may carry amounts."""
     return {name: value for name, value in row.items() if name != "url"} if token.hides_money else row
@@ -149,6 +267,8 @@ def _no_such_postback() -> Problem:
 
 routes: list[Route] = [
     Route(PATH, list_sent_postbacks),
+    Route(f"{PATH}/refire", fire_sent_postbacks_again, methods=["POST"]),
     Route(f"{PATH}/{{id}}", get_sent_postback),
     Route(f"{PATH}/{{id}}/refire", fire_sent_postback_again, methods=["POST"]),
+    Route(URLS, list_postback_urls),
 ]

@@ -82,7 +82,7 @@ def _currency_or_none(text: str) -> str:
     return _check_currency(text) if given(text) else ""
 
 
-def _folded(value: Any) -> Any:
+def folded(value: Any) -> Any:
     return word(value) if isinstance(value, str) else value
 
 
@@ -206,7 +206,7 @@ class ConversionPatch(Fields):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"status": "approved"}]})
 
-    status: Annotated[Status | None, BeforeValidator(_folded)] = Field(
+    status: Annotated[Status | None, BeforeValidator(folded)] = Field(
         None,
         description="pending and hold can become any status. approved and rejected can become each other.",
     )
@@ -252,16 +252,16 @@ async def tell_conversions(call: Call[Query]) -> Response:
     digest = sha256(orjson.dumps([conversion.parameters() for conversion in batch.conversions])).digest()
     manual_request = manual.Request(call.token.id, key, digest, postbacks)
     complete_until = await call.state.complete_until.millis()
-    ask_unstored = partial(_unstored, call.state.stream)
+    ask_unstored = partial(unstored, call.state.stream)
     try:
         applied = await manual.tell(pool, manual_request, complete_until, ask_unstored)
     except Conflict as error:
         raise invalid({error.field: [str(error)]}) from None
-    rows = [_row(each) for each in applied]
+    rows = [row_of(each) for each in applied]
     return as_json({"data": rows} if batch.is_list else rows[0])
 
 
-async def _unstored(stream: StreamLedger, minutes: Set[int]) -> Unstored:
+async def unstored(stream: StreamLedger, minutes: Set[int]) -> Unstored:
     """Which minutes have clicks outside the table. All may have some while the stream server is away."""
     try:
         return await stream.unstored(minutes)
@@ -349,7 +349,8 @@ async def _check_words(request: Request, batch: _ConversionsRequest) -> None:
         raise invalid(wrong)
 
 
-def _row(applied: Applied) -> dict[str, object]:
+def row_of(applied: Applied) -> dict[str, object]:
+    """The result of a postback in the form of Told."""
     return {name: getattr(applied, name) for name in Told.model_fields}
 
 

@@ -57,6 +57,7 @@ EXAMPLE: dict[str, Any] = {
     "is_unproven": False,
     "click_legacy_source": "earlier",
     "legacy_source": "earlier",
+    "seconds_from_click": 65_801,
 }
 
 
@@ -132,6 +133,10 @@ class Conversion(create_model("Conversion", __base__=_FirstKeys, **_OF_CLICK, **
     )
     legacy_source: str | None = Field(
         description="The operator's name of the tracker with legacy_id. null: not noted."
+    )
+    seconds_from_click: int = Field(
+        description="Whole seconds from click_created_at to created_at. Negative if an import says that the "
+        "conversion came first."
     )
 
 

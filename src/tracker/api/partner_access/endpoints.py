@@ -18,6 +18,7 @@ from tracker.api.clicks import endpoints as clicks
 from tracker.api.clicks.schema import Click
 from tracker.api.conversions import endpoints as conversions
 from tracker.api.conversions.schema import Conversion, ConversionList
+from tracker.api.conversions.times import ConversionTimes, answer_times
 from tracker.api.http.auth import VIEWS
 from tracker.api.http.endpoint import Answer, Call, endpoint
 from tracker.api.http.exports import STREAMED
@@ -38,7 +39,7 @@ from tracker.api.statements import StatementAnswer, StatementRow, answer_lines, 
 from tracker.catalogue.tracking_links import read_links
 from tracker.parameters import Id, Query, about
 from tracker.reading.clicks import ExportQuery, ListQuery
-from tracker.reading.conversions import ConversionExportQuery, ConversionListQuery
+from tracker.reading.conversions import ConversionExportQuery, ConversionFilterQuery, ConversionListQuery
 from tracker.reading.keys import KEY, KeyQuery
 from tracker.reading.query import SomeQuery
 from tracker.reading.reports.query import FIELDS, ReportQuery, groups_of, measures_of, sort_of
@@ -300,6 +301,26 @@ def _one(kind: str, view: PartnerView) -> Answer:
     return get
 
 
+def _times(kind: str) -> Answer:
+    query = query_model(kind, ConversionFilterQuery, conversion_list.FILTERS, CONVERSIONS[kind])
+
+    @endpoint(
+        scope="conversions:read",
+        owner=kind,
+        query=query,
+        without_money=query,
+        returns=ConversionTimes,
+        tag="Conversions",
+        name=f"read_{kind}_conversion_times",
+        text="Get times from click to conversion\n\nThe same as the network's, limited to your conversions.",
+    )
+    async def times(call: Call[Query]) -> Response:
+        visibility = Visibility(CONVERSIONS[kind]).seen_by(call.token)
+        return await answer_times(call, _whole(call.query, ConversionFilterQuery), visibility)
+
+    return times
+
+
 def _export(kind: str, view: PartnerView) -> Answer:
     query = query_model(kind, view.export_query, view.columns, view.keys[kind])
 
@@ -331,6 +352,7 @@ def whole(query: Query, model: type[SomeQuery]) -> SomeQuery:
 
 
 routes: list[Route] = [
+    *(Route(f"{root}/conversions/times", _times(kind)) for kind, root in VIEWS.items()),
     *(route for kind in VIEWS for view in _PARTNER_VIEWS for route in _routes_of(kind, view)),
     *(Route(f"{root}/reports", _report(kind)) for kind, root in VIEWS.items()),
     *(Route(f"{root}/statements", _statements(kind)) for kind, root in VIEWS.items()),

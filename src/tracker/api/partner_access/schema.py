@@ -21,6 +21,7 @@ from tracker.store.reports.measures import MEASURES
 _OF_CLICK = ("country_code", "device_type", "device_os", "browser", "is_test")
 _LEGACY = ("click_legacy_id", "legacy_id")
 _MOMENTS = ("created_at", "updated_at", "click_created_at")
+_LAST = ("seconds_from_click",)
 
 _CLICK_KEYS = (
     *("id", "hash", "group_hash", "offer_id", "offer_name", "offer_url_id", "advertiser_id"),
@@ -48,14 +49,14 @@ CONVERSIONS = {
     "affiliate": (
         *("id", "hash", "click_id", "click_hash", "offer_id", "offer_name", "offer_url_id", "goal_id"),
         *("goal_name", "affiliate_id", "status", "payout", "payout_currency", "affiliate_source"),
-        *(*_OF_CLICK, *_MOMENTS, *_further("affiliate"), *_LEGACY),
+        *(*_OF_CLICK, *_MOMENTS, *_further("affiliate"), *_LEGACY, *_LAST),
     ),
     "advertiser": (
         *("id", "hash", "click_id", "click_hash", "offer_id", "offer_name", "offer_url_id", "goal_id"),
         *("goal_name", "advertiser_id", "affiliate_id", "order_id", "status", "sale_status"),
         *("sale_amount", "sale_currency", "refunded", "revenue", "revenue_currency"),
         "advertiser_external_id",
-        *(*ADV_SUBS, *_OF_CLICK, *_MOMENTS, *_further("advertiser"), *_LEGACY),
+        *(*ADV_SUBS, *_OF_CLICK, *_MOMENTS, *_further("advertiser"), *_LEGACY, *_LAST),
     ),
 }
 

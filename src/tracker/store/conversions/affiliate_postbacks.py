@@ -82,13 +82,15 @@ WHERE state = 'waiting' AND host = $1 AND next_attempt_at <= now() AND affiliate
     SELECT id FROM affiliate WHERE status = 'blocked' OR is_archived)
 """
 _IS_TOLD = "SELECT status <> 'blocked' AND NOT is_archived FROM affiliate WHERE id = $1"
-# An older status is not sent after a newer one.
-_HELD = """
-FROM sent_postback AS held WHERE state = 'held' AND affiliate_id = $1 AND NOT EXISTS (
+HAS_LATER = """EXISTS (
     SELECT FROM sent_postback AS later
     WHERE (later.conversion_id, later.affiliate_postback_id)
-            = (held.conversion_id, held.affiliate_postback_id)
-        AND later.change_id > held.change_id AND later.state IN ('waiting', 'sent'))
+            = ({0}.conversion_id, {0}.affiliate_postback_id)
+        AND later.change_id > {0}.change_id AND later.state IN ('waiting', 'sent'))
+"""
+"""SQL condition: a newer status of the same conversion and URL goes out. No older one is sent after it."""
+_HELD = f"""
+FROM sent_postback AS held WHERE state = 'held' AND affiliate_id = $1 AND NOT {HAS_LATER.format("held")}
 """
 _SEND_HELD = f"""
 UPDATE sent_postback
@@ -147,7 +149,7 @@ async def fire_again(pool: Pool, author: Author, id_: int) -> None:
             raise ValueError(before["last_error"])
         if not await connection.fetchval(_IS_TOLD, before["affiliate_id"]):
             raise ValueError(NOT_TOLD)
-        await POSTBACKS.send_again(connection, id_)
+        await POSTBACKS.send_again(connection, [id_])
         after = await edit.one(connection, SENT, {"id": id_})
         await edit.note(connection, author, SENT, f"sent-postbacks/{id_}", before, after)
 

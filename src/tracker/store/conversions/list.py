@@ -29,6 +29,9 @@ from tracker.store.table_pages import PagedTable
 from tracker.store.time_span import ALL_TIME, Span
 from tracker.store.token_owner import Owner
 
+SECONDS_FROM_CLICK: Final = "floor(extract(epoch FROM created_at))::bigint - click_second"
+"""The whole seconds from a click to its conversion. Negative if an import puts it before its click."""
+
 Basis = Literal["click", "conversion"]
 """The meaning of a time range: of conversions or of their clicks."""
 _PLACES: Final[dict[Basis, str]] = {"click": "click_hash", "conversion": "created_at"}
@@ -43,6 +46,7 @@ class ConversionFilter(NamedTuple):
     owner: Owner | None = None  # the viewer if it is bound to an owner, None: the network
     updated: Span = ALL_TIME  # of the last change
     further: Further = ()
+    seconds: tuple[int | None, int | None] = (None, None)  # from the click: the fewest and the most
 
 
 class Changes(NamedTuple):
@@ -104,6 +108,7 @@ _COLUMNS: Final = {
     "is_unproven": "is_unproven",
     "click_legacy_source": "earlier.legacy_source",
     "legacy_source": "CASE WHEN c.legacy_id IS NOT NULL THEN coalesce(c.legacy_source, c.import_source) END",
+    "seconds_from_click": SECONDS_FROM_CLICK,
 }
 
 KEYS = tuple(_COLUMNS)
@@ -278,7 +283,7 @@ def where(conversions: ConversionFilter) -> tuple[str, list[object]]:
         *(among(_in_all_forms(one), values) for one in conversions.further),
     ]
     ranges = bounds(_PLACES[conversions.basis], conversions.span, values)
-    ranges += bounds("updated_at", conversions.updated, values)
+    ranges += bounds("updated_at", conversions.updated, values) + _within(conversions.seconds, values)
     return " AND ".join(conditions) + ranges, values
 
 
@@ -303,6 +308,16 @@ def bounds(column: str, span: Span, values: list[object]) -> str:
             is_hash = column == "click_hash"
             values.append(first_hash_at(millis) if is_hash else millis)
             conditions += f" AND {column} {operator} {('${}' if is_hash else _INSTANT).format(len(values))}"
+    return conditions
+
+
+def _within(seconds: tuple[int | None, int | None], values: list[object]) -> str:
+    """Further conditions: the time from the click. Appends their parameters."""
+    conditions = ""
+    for operator, limit in zip((">=", "<="), seconds, strict=True):
+        if limit is not None:
+            values.append(limit)
+            conditions += f" AND {SECONDS_FROM_CLICK} {operator} ${len(values)}"
     return conditions
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from tracker.domain.unstored import AskUnstored
 from tracker.domain.webhooks import PERIOD_CLOSED
 from tracker.store import legacy_clicks
 from tracker.store.clicks.idempotency import Conflict
-from tracker.store.conversions import apply_postback, reasons, status_words
+from tracker.store.conversions import apply_postback, status_words
 from tracker.store.conversions import lock as conversion_lock
 from tracker.store.conversions import status as conversion_status
 from tracker.store.conversions.results import Applied
@@ -26,7 +26,7 @@ from tracker.store.db import Connection, Pool
 from tracker.store.webhooks import events
 
 _PATIENCE = "10s"  # longest wait for other changes of conversions
-_UPLOAD_SECONDS = "120s"  # longest statement of a file
+_LONG_SECONDS = "120s"  # longest statement of a change of many
 
 _REQUEST = "SELECT digest, hashes FROM conversion_request WHERE (token_id, key) = ($1, $2)"
 _NOTE_REQUEST = (
@@ -118,13 +118,26 @@ class NotLater(ValueError):  # noqa: N818 - the name is clear
     """The books are already closed up to that time."""
 
 
+class _TrialIsOverError(Exception):
+    pass
+
+
 @asynccontextmanager
-async def changing(pool: Pool) -> AsyncIterator[Connection]:
-    """A transaction that excludes other changes of conversions. An exception undoes it."""
-    async with pool.acquire() as connection, connection.transaction():
-        await connection.execute(f"SET LOCAL lock_timeout = '{_PATIENCE}'")
-        await conversion_lock.lock(connection)
-        yield connection
+async def changing(pool: Pool, *, is_trial: bool = False, is_long: bool = False) -> AsyncIterator[Connection]:
+    """A transaction that excludes other changes of conversions. An exception undoes it.
+
+    So does the end of a trial, which only shows the effects. `is_long`: a statement has two minutes.
+    """
+    async with pool.acquire() as connection:
+        with suppress(_TrialIsOverError):
+            async with connection.transaction():
+                await connection.execute(f"SET LOCAL lock_timeout = '{_PATIENCE}'")
+                if is_long:
+                    await connection.execute(f"SET LOCAL statement_timeout = '{_LONG_SECONDS}'")
+                await conversion_lock.lock(connection)
+                yield connection
+                if is_trial:
+                    raise _TrialIsOverError
 
 
 async def tell(
@@ -155,20 +168,8 @@ async def set_statuses(
 
     `source`: the earlier tracker whose ids the lines have. None: any.
     """
-    async with pool.acquire() as connection:
-        transaction = connection.transaction()
-        await transaction.start()
-        try:
-            await connection.execute(
-                f"SET LOCAL lock_timeout = '{_PATIENCE}'; SET LOCAL statement_timeout = '{_UPLOAD_SECONDS}'"
-            )
-            await conversion_lock.lock(connection)
-            results = await _set_statuses(connection, lines, author, source)
-        except BaseException:
-            await transaction.rollback()
-            raise
-        await (transaction.rollback() if dry_run else transaction.commit())
-    return results
+    async with changing(pool, is_trial=dry_run, is_long=True) as connection:
+        return await _set_statuses(connection, lines, author, source)
 
 
 async def close_period(connection: Connection, until: datetime, author: str) -> str:
@@ -335,9 +336,7 @@ async def _set_each(
         changed = await conversion_status.set_status(
             connection, ids, status, source=Source.UPLOAD, author=author, sale_statuses=sale_statuses
         )
-        for id_, before, after, doubt in changed:
-            reason = "" if after is status else f"it stays {after}"
-            reason = reasons.held(before, after, doubt) if doubt else reason
-            number = wanted[id_].line.number
-            results[number] = LineResult(number, id_, before, after, reason)
+        for each in changed:
+            number = wanted[each.id].line.number
+            results[number] = LineResult(number, each.id, each.before, each.after, each.refusal(status))
     return results

@@ -12,16 +12,18 @@ import orjson
 from tracker.domain.click_id import first_hash_at, is_click_hash, millis_of
 from tracker.domain.conversion import Refusal
 from tracker.domain.normalise import hash_, trim
-from tracker.domain.postback import Postback, Source, read_form, read_postback
+from tracker.domain.postback import Postback, Result, Source, read_form, read_postback
 from tracker.store import table_pages
 from tracker.store.clicks.columns import local_second
 from tracker.store.conversions.list import shown
 from tracker.store.conversions.lock import lock
 from tracker.store.db import Connection, Pool
-from tracker.store.paging import Order, Page, Row, Value
+from tracker.store.paging import Order, Page, Row, Value, reading
 from tracker.store.table_pages import PagedTable, PageQuery
 from tracker.store.time_span import ALL_TIME, Span
 
+REPLAYED: Final = (Result.REJECTED, Result.HELD, Result.WAITING)
+"""The results of postbacks that can be applied once more. What an edge refused was not kept whole."""
 NOT_STORED = "its click is not stored yet"
 """Why a postback is parked."""
 
@@ -48,7 +50,7 @@ _COUNT_TOO_MANY = "SELECT count(*) FROM postback WHERE result = 'rejected' AND r
 _WAITING = "SELECT hash, click_hash FROM postback WHERE result = 'waiting'"
 _PARK = """
 UPDATE postback SET (result, reason, waits_until) = ('parked', $2, NULL)
-WHERE hash = ANY ($1::uuid[]) AND result = 'waiting'
+WHERE hash = ANY ($1::uuid[]) AND result = ANY ($3)
 """
 _END_WAITING = """
 UPDATE postback SET (result, reason) = ('rejected', $1) WHERE result = 'waiting' AND waits_until < now()
@@ -71,6 +73,13 @@ DELETE FROM postback WHERE hash IN (
     WHERE conversion_id IS NULL AND hash < $1 AND result NOT IN ('parked', 'waiting') LIMIT $2)
 """
 _FORGOTTEN_AT_ONCE = 10_000
+
+
+class Unapplied(NamedTuple):
+    """A postback without an effect so far."""
+
+    postback: Postback
+    result: Result
 
 
 class Logged(NamedTuple):
@@ -135,7 +144,26 @@ async def waiting(connection: Connection) -> dict[str, str]:
 
 async def try_again(connection: Connection, hashes: Collection[str]) -> None:
     """Let the writer try some waiting postbacks again."""
-    await connection.execute(_PARK, list(hashes), NOT_STORED)
+    await connection.execute(_PARK, list(hashes), NOT_STORED, [Result.WAITING])
+
+
+async def park_again(connection: Connection, hashes: Collection[str]) -> None:
+    """Forget the results of some postbacks that had no effect."""
+    await connection.execute(_PARK, list(hashes), NOT_STORED, list(REPLAYED))
+
+
+async def to_replay(pool: Pool, postbacks: PostbackFilter, most: int) -> list[Unapplied]:
+    """The oldest postbacks of a filter that had no effect and may have one now."""
+    condition, values = _where(postbacks)
+    values.append(list(REPLAYED))
+    statement = f"""
+SELECT hash, source, ip, advertiser_id, parameters, form, result FROM postback
+WHERE {condition} AND result = ANY (${len(values)}) AND reason NOT LIKE 'cannot be stored:%'
+ORDER BY hash LIMIT {int(most)}
+"""  # noqa: S608
+    async with reading(pool, "read_committed") as connection:
+        rows = await connection.fetch(statement, *values)
+    return [Unapplied(postback_of(row[:6]), Result(row[6])) for row in rows]
 
 
 async def end_waiting(connection: Connection) -> None:
@@ -225,6 +253,12 @@ async def page_after(
 
 
 def _walked(postbacks: PostbackFilter, order: Order) -> PagedTable:
+    condition, values = _where(postbacks)
+    return PagedTable("postback", _SELECT, ("hash",), order.newest_first, condition, tuple(values))
+
+
+def _where(postbacks: PostbackFilter) -> tuple[str, list[object]]:
+    """The condition of a filter, and its parameters from $1 on."""
     conditions = ["true"]
     values: list[object] = []
     for name, value in postbacks.equals:
@@ -235,9 +269,7 @@ def _walked(postbacks: PostbackFilter, order: Order) -> PagedTable:
         if millis != everything:
             values.append(first_hash_at(millis))
             conditions.append(f"hash {operator} ${len(values)}")
-    return PagedTable(
-        "postback", _SELECT, ("hash",), order.newest_first, " AND ".join(conditions), tuple(values)
-    )
+    return " AND ".join(conditions), values
 
 
 def _written(click_id: str) -> list[str]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tracker.domain.conversion import NO_PRICE, keeping, next_status, settled
 from tracker.domain.postback import ConversionStatus, Source
-from tracker.store.conversions import booking, goal_prices
+from tracker.store.conversions import booking, goal_prices, reasons
 from tracker.store.conversions.apply_postback import SELL_AGAIN, refund
 from tracker.store.conversions.caps import CapBook
 from tracker.store.conversions.lock import lock
@@ -39,6 +39,12 @@ class Changed(NamedTuple):
     before: ConversionStatus
     after: ConversionStatus
     doubt: str = ""  # why it is not approved
+
+    def refusal(self, wanted: ConversionStatus) -> str:
+        """Why it did not get the wanted status, or ""."""
+        if self.doubt:
+            return reasons.held(self.before, self.after, self.doubt)
+        return "" if self.after is wanted else f"it stays {self.after}"
 
 
 async def set_status(

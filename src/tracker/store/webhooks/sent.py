@@ -127,7 +127,7 @@ async def send_again(pool: Pool, author: Author, id_: int) -> None:
             raise LookupError(id_)
         if not await connection.fetchval(_IS_ACTIVE, id_):
             raise ValueError("its webhook is paused or archived")
-        await WEBHOOKS.send_again(connection, id_)
+        await WEBHOOKS.send_again(connection, [id_])
         after = await edit.one(connection, SENT, {"id": id_})
         await edit.note(connection, author, SENT, f"sent-webhooks/{id_}", before, after)
 
