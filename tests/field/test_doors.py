@@ -147,6 +147,11 @@ ROUTES: Mapping[str, str] = {
     },
     **dict.fromkeys((f"{ROOT}/findings", f"{ROOT}/imports", f"{ROOT}/unmatched-hits"), _NOTHING),
     **{f"{ROOT}/dead-letters{end}": _NOTHING for end in ("", "/{id}", "/replay", "/drop")},
+    **{
+        f"{ROOT.removesuffix('users')}{whose}/balances": _LISTS
+        for whose in ("users", "affiliates", "advertisers")
+    },
+    f"{ROOT}/corrections": _LISTS,
     f"{ROOT}/sent-postbacks/{{id}}": _LISTS,
     f"{ROOT}/sent-postbacks/{{id}}/refire": _LISTS,
     f"{ROOT.removesuffix('users')}affiliates/offers": _LISTS,
@@ -346,6 +351,7 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
         "api/openapi/document.py _tags",
         "api/partner_access/endpoints.py PartnerView.tag",
         "api/partner_access/endpoints.py _report.report",
+        "api/partner_access/endpoints.py _balances",
         "api/partner_access/endpoints.py _statements",
         "api/partner_access/schema.py examples",
         "api/partner_access/schema.py query_model",

@@ -34,7 +34,15 @@ from tracker.api.reports import (
     answer_report,
     without_money,
 )
-from tracker.api.statements import StatementAnswer, StatementRow, answer_lines, answer_statements
+from tracker.api.statements import (
+    BalanceAnswer,
+    BalanceRow,
+    StatementAnswer,
+    StatementRow,
+    answer_balances,
+    answer_lines,
+    answer_statements,
+)
 from tracker.catalogue.tracking_links import read_links
 from tracker.parameters import Id, Query, about
 from tracker.reading.clicks import ExportQuery, ListQuery
@@ -42,7 +50,7 @@ from tracker.reading.conversions import ConversionExportQuery, ConversionListQue
 from tracker.reading.keys import KEY, KeyQuery
 from tracker.reading.query import SomeQuery
 from tracker.reading.reports.query import FIELDS, ReportQuery, groups_of, measures_of, sort_of
-from tracker.reading.statements import StatementLinesQuery, StatementQuery
+from tracker.reading.statements import BalanceQuery, StatementLinesQuery, StatementQuery
 from tracker.reading.visibility import Visibility
 from tracker.store.catalogue import affiliate_offers
 from tracker.store.clicks import list as click_list
@@ -228,6 +236,29 @@ def _statements(kind: str) -> Answer:
     return statements
 
 
+def _balances(kind: str) -> Answer:
+    other = "advertiser" if kind == "affiliate" else "affiliate"
+    keys = [name for name in BalanceRow.model_fields if not name.startswith(other)]
+    row: Any = row_model(kind, BalanceRow, keys)
+    answer: Any = create_model(
+        f"{kind.capitalize()}Balances", __doc__=BalanceAnswer.__doc__, data=(list[row], ...)
+    )
+
+    @endpoint(
+        scope="money:read",
+        owner=kind,
+        query=query_model(kind, BalanceQuery, _PARTIES, (f"{kind}_id",)),
+        returns=answer,
+        tag="Money",
+        name=f"read_{kind}_balances",
+        text="Get your balances\n\nThe same as the network's balances, of you alone.",
+    )
+    async def balances(call: Call[Query]) -> Response:
+        return await answer_balances(call, _whole(call.query, BalanceQuery), call.owner)
+
+    return balances
+
+
 def _statement_lines(kind: str) -> Answer:
     @endpoint(
         scope="money:read",
@@ -335,5 +366,6 @@ routes: list[Route] = [
     *(Route(f"{root}/reports", _report(kind)) for kind, root in VIEWS.items()),
     *(Route(f"{root}/statements", _statements(kind)) for kind, root in VIEWS.items()),
     *(Route(f"{root}/statements/lines", _statement_lines(kind)) for kind, root in VIEWS.items()),
+    *(Route(f"{root}/balances", _balances(kind)) for kind, root in VIEWS.items()),
     Route(f"{VIEWS['affiliate']}/offers", list_affiliate_offers),
 ]
