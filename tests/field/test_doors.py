@@ -154,11 +154,14 @@ ROUTES: Mapping[str, str] = {
     f"{ROOT}/corrections": _LISTS,
     f"{ROOT}/sent-postbacks/{{id}}": _LISTS,
     f"{ROOT}/sent-postbacks/{{id}}/refire": _LISTS,
-    f"{ROOT.removesuffix('users')}affiliates/offers": _LISTS,
+    **{
+        f"{ROOT.removesuffix('users')}affiliates/{path}": _LISTS
+        for path in ("offers", "offers/{offer_id}/link", "sent-postbacks")
+    },
     f"{ROOT}/applications": _LISTS,
     **{
         f"{ROOT.removesuffix('users')}affiliates/{path}": "management"  # the same types of fields
-        for path in ("applications", "postbacks", "postbacks/{id}")
+        for path in ("applications", "postbacks", "postbacks/{id}", "postbacks/{id}/test")
     },
     f"{ROOT}/offers/{{offer_id}}/affiliate/{{affiliate_id}}/link": "management",
     f"{ROOT}/period-closes": "management",  # until is a Moment, as starts_at is
