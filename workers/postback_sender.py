@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from tracker.outbound_http import Caller, Delivery
+from tracker.outbound_http import USER_AGENT, Caller, Delivery
 from tracker.settings import Settings
 from tracker.store.conversions.affiliate_postbacks import POSTBACKS
 from tracker.store.deliveries import Due
-from workers.sender import USER_AGENT, Sender
+from workers.sender import Sender
 
 
 async def run(

@@ -12,7 +12,6 @@ import random
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from datetime import datetime, timedelta
-from importlib.metadata import version
 from logging import Logger
 from typing import ClassVar
 
@@ -33,7 +32,6 @@ MOST_REFUSALS = 8
 """Attempts of a request whose answers say that it is wrong: about twenty minutes."""
 FIRST_PAUSE = 20.0
 """Longest first pause, in seconds. It doubles with each attempt."""
-USER_AGENT = f"Tracker/{version('tracker')}"
 
 _LEAST_PAUSE = 1.0
 _LONGEST_RETRY_AFTER = 3600.0

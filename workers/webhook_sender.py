@@ -9,13 +9,13 @@ from contextlib import suppress
 
 from tracker import secret_key
 from tracker.domain import webhooks
-from tracker.outbound_http import Caller, Delivery
+from tracker.outbound_http import USER_AGENT, Caller, Delivery
 from tracker.secret_key import OtherKeyError
 from tracker.settings import Settings
 from tracker.store.deliveries import Due
 from tracker.store.webhooks import sent
 from tracker.store.webhooks.sent import WEBHOOKS, Message
-from workers.sender import USER_AGENT, Sender
+from workers.sender import Sender
 
 UNREADABLE = "its secret was encrypted with another key file: put that file back, or rotate the secret"
 """The error of a request that cannot be signed."""

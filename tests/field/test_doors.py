@@ -149,16 +149,24 @@ ROUTES: Mapping[str, str] = {
     **dict.fromkeys((f"{ROOT}/findings", f"{ROOT}/imports", f"{ROOT}/unmatched-hits"), _NOTHING),
     **{f"{ROOT}/dead-letters{end}": _NOTHING for end in ("", "/{id}", "/replay", "/drop")},
     f"{ROOT}/audit/{{id}}": _LISTS,
+    **{
+        f"{ROOT.removesuffix('users')}{whose}/balances": _LISTS
+        for whose in ("users", "affiliates", "advertisers")
+    },
+    f"{ROOT}/corrections": _LISTS,
     f"{ROOT}/sent-postbacks/{{id}}": _LISTS,
     f"{ROOT}/sent-postbacks/{{id}}/refire": _LISTS,
     **dict.fromkeys(
         (f"{ROOT}/sent-postbacks/refire", f"{ROOT}/postbacks/replay", f"{ROOT}/postback-urls"), _LISTS
     ),
-    f"{ROOT.removesuffix('users')}affiliates/offers": _LISTS,
+    **{
+        f"{ROOT.removesuffix('users')}affiliates/{path}": _LISTS
+        for path in ("offers", "offers/{offer_id}/link", "sent-postbacks")
+    },
     f"{ROOT}/applications": _LISTS,
     **{
         f"{ROOT.removesuffix('users')}affiliates/{path}": "management"  # the same types of fields
-        for path in ("applications", "postbacks", "postbacks/{id}")
+        for path in ("applications", "postbacks", "postbacks/{id}", "postbacks/{id}/test")
     },
     f"{ROOT}/offers/{{offer_id}}/affiliate/{{affiliate_id}}/link": "management",
     **dict.fromkeys((f"{ROOT}/notes", f"{ROOT}/notes/{{id}}"), "management"),  # the same types of fields
@@ -359,6 +367,7 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
         "api/openapi/document.py _tags",
         "api/partner_access/endpoints.py PartnerView.tag",
         "api/partner_access/endpoints.py _report.report",
+        "api/partner_access/endpoints.py _balances",
         "api/partner_access/endpoints.py _statements",
         "api/partner_access/schema.py examples",
         "api/partner_access/schema.py query_model",

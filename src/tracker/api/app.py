@@ -57,7 +57,7 @@ from tracker.api.http.problems import (
 )
 from tracker.api.http.rate_limits import Limits, RateLimitHeaders
 from tracker.api.http.routing import PathRouter
-from tracker.api.partner_access import applications, own_postbacks
+from tracker.api.partner_access import applications, own_offers, own_postbacks, own_sent_postbacks
 from tracker.api.partner_access import endpoints as partner_access
 from tracker.catalogue.errors import CatalogueError
 from tracker.domain.click_id import Mint
@@ -104,7 +104,9 @@ _RESOURCES = (
     users,
     webhooks,
     partner_access,
+    own_offers,
     own_postbacks,
+    own_sent_postbacks,
     applications,
     audit,
     operations,

@@ -30,6 +30,7 @@ _SCOPES = {
     manual_entries.TABLE.name: period_closes.READ_SCOPE,
     corrections.TABLE.name: period_closes.READ_SCOPE,
     outgoing.SENT.name: affiliate_postbacks.READ_SCOPE,
+    outgoing.TESTED.name: READ,
 }
 """The scope that sees changes of a resource. Other resources, such as tokens, need admin."""
 

@@ -40,24 +40,21 @@ class BookingHeaders(BaseModel):
     )
 
 
-class FileQuery(Query):
-    """How a file is booked."""
+class BookingQuery(Query):
+    """Whether it is booked."""
 
-    dry_run: Bool = about("true: check the file, show the result, and book nothing.")
+    dry_run: Bool = about("true: check everything, show the result, and book nothing.")
 
 
 async def book_once(
-    call: Call[Any],
-    body: bytes,
-    book: Callable[[Connection], Awaitable[object]],
-    *,
-    is_trial: bool = False,
+    call: Call[Any], body: bytes, book: Callable[[Connection], Awaitable[object]]
 ) -> Response:
-    """Book once in a transaction, and answer what `book` returns. A trial books nothing and notes no key.
+    """Book once in a transaction, and answer what `book` returns. A dry run books nothing and notes no key.
 
     Raises:
         Problem: 422 for a key that was used for another request.
     """
+    is_trial = bool(call.query.dry_run)
     key = None if is_trial else request_key(call.request)
     digest = sha256(call.request.url.path.encode() + b"\0" + body).digest()
     try:

@@ -10,8 +10,8 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tracker.api.booking import MAX_FILE, MOST_LISTED, BookingHeaders, FileQuery, book_once
-from tracker.api.catalogue import PageQuery, list_rows, listed
+from tracker.api.booking import MAX_FILE, MOST_LISTED, BookingHeaders, BookingQuery, book_once
+from tracker.api.catalogue import PageQuery, as_json, list_rows, listed
 from tracker.api.http.endpoint import Body, Call, FileBody, endpoint
 from tracker.api.http.routing import ROOT
 from tracker.catalogue import manual_entries
@@ -19,8 +19,11 @@ from tracker.catalogue.booked_lines import read_file
 from tracker.catalogue.manual_entries import SHAPE, ManualEntryFields, ReversalFields
 from tracker.catalogue.validation import check_storable, validated
 from tracker.domain.local_time import zone_named
-from tracker.domain.normalise import id_
-from tracker.parameters import Id, Ident, Query, choice
+from tracker.domain.money import in_unit
+from tracker.domain.normalise import amount, id_
+from tracker.domain.statement import ManualKind, Party, change_of
+from tracker.parameters import Id, Ident, choice
+from tracker.reading.statements import balance_of
 from tracker.store.books.manual_entries import TABLE
 from tracker.store.db import Connection
 
@@ -51,6 +54,10 @@ class ManualEntry(BaseModel):
     reverses: int | None = Field(description="The entry that it undoes.")
     author: str = Field(description="Name of the token.", examples=["accounts"])
     created_at: str = Field(description="UTC.", examples=["2026-11-05T09:00:00.123456+00:00"])
+    balance_before: str | None = Field(
+        None, description="Only with dry_run=true: the balance of its party in this currency."
+    )
+    balance_after: str | None = Field(None, description="Only with dry_run=true.")
     warnings: list[str] | None = Field(
         None, description="Of a new entry: its amount has more decimals than its currency. Else absent."
     )
@@ -90,19 +97,20 @@ async def list_manual_entries(call: Call[ManualEntryQuery]) -> Response:
 
 @endpoint(
     scope=WRITE_SCOPE,
-    query=Query,
+    query=BookingQuery,
     headers=BookingHeaders,
     body=Body(ManualEntryFields),
     returns=ManualEntry,
     status=201,
     tag="Money",
 )
-async def create_manual_entry(call: Call[Query]) -> Response:
+async def create_manual_entry(call: Call[BookingQuery]) -> Response:
     """Book an entry by hand
 
     A bonus, a fee, a chargeback or a payment of one affiliate or advertiser. It cannot be changed or deleted.
     A wrong one is undone by `…/{id}/reverse`. It needs a time outside of closed periods. A reference
-    prevents that a payment is booked twice, and so does an Idempotency-Key.
+    prevents that a payment is booked twice, and so does an Idempotency-Key. `dry_run=true` shows the entry
+    and the balance before and after it, and books nothing.
     """
     body = await call.object()
     check_storable(body)
@@ -112,12 +120,12 @@ async def create_manual_entry(call: Call[Query]) -> Response:
     async def book(connection: Connection) -> object:
         return await manual_entries.book_one(connection, call.author, entry, zone)
 
-    return await book_once(call, orjson.dumps(body), book)
+    return await _with_balance(call, await book_once(call, orjson.dumps(body), book))
 
 
 @endpoint(
     scope=WRITE_SCOPE,
-    query=Query,
+    query=BookingQuery,
     headers=BookingHeaders,
     body=Body(ReversalFields),
     returns=ManualEntry,
@@ -126,11 +134,12 @@ async def create_manual_entry(call: Call[Query]) -> Response:
     tag="Money",
     path={"id": "The entry's id."},
 )
-async def reverse_manual_entry(call: Call[Query]) -> Response:
+async def reverse_manual_entry(call: Call[BookingQuery]) -> Response:
     """Reverse an entry by hand
 
     Books a further entry with the opposite change. Both stay. An entry that is reversed already, or is itself
-    a reversal, gets 409. The reference of a reversed entry may be used again.
+    a reversal, gets 409. The reference of a reversed entry may be used again. `dry_run=true` shows the entry
+    and the balance before and after it, and books nothing.
     """
     body = await call.object()
     check_storable(body)
@@ -140,19 +149,19 @@ async def reverse_manual_entry(call: Call[Query]) -> Response:
     async def book(connection: Connection) -> object:
         return await manual_entries.reverse(connection, call.author, entry_id, reversal, zone)
 
-    return await book_once(call, orjson.dumps(body), book)
+    return await _with_balance(call, await book_once(call, orjson.dumps(body), book))
 
 
 @endpoint(
     scope=WRITE_SCOPE,
-    query=FileQuery,
+    query=BookingQuery,
     headers=BookingHeaders,
     body=FileBody({"text/csv": _EXAMPLE}, MAX_FILE),
     returns=BookedFile,
     status=201,
     tag="Money",
 )
-async def upload_manual_entries(call: Call[FileQuery]) -> Response:
+async def upload_manual_entries(call: Call[BookingQuery]) -> Response:
     """Upload entries by hand
 
     A CSV file with a header and at most 10,000 lines. A line has affiliate_id or advertiser_id, kind, amount,
@@ -167,7 +176,7 @@ async def upload_manual_entries(call: Call[FileQuery]) -> Response:
         rows = await manual_entries.book(connection, call.author, entries, zone)
         return {"dry_run": is_trial, "lines": len(rows), "entries": rows[:MOST_LISTED]}
 
-    return await book_once(call, body, book, is_trial=is_trial)
+    return await book_once(call, body, book)
 
 
 routes: list[Route] = [
@@ -176,3 +185,17 @@ routes: list[Route] = [
     Route(UPLOADS, upload_manual_entries, methods=["POST"]),
     Route(f"{PATH}/{{id}}/reverse", reverse_manual_entry, methods=["POST"]),
 ]
+
+
+async def _with_balance(call: Call[BookingQuery], answer: Response) -> Response:
+    """The answer of a dry run with the balances of its party. They are read when no lock is held any more."""
+    if not call.query.dry_run:
+        return answer
+    row = orjson.loads(answer.body)
+    party = Party.ADVERTISER if row["affiliate_id"] is None else Party.AFFILIATE
+    id_, kind, is_reversal = row[f"{party}_id"], ManualKind(row["kind"]), row["reverses"] is not None
+    before = await balance_of(call.state.pool, party, id_, row["currency"])
+    change = change_of(party, kind, amount(row["amount"]), is_reversal=is_reversal)
+    balances = {"balance_before": before, "balance_after": before + change}
+    shown = {name: in_unit(owed, row["currency"]) for name, owed in balances.items()}
+    return as_json(row | shown, 201)

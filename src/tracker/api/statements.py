@@ -12,13 +12,15 @@ from starlette.routing import Route
 
 from tracker.api.http.endpoint import Call, endpoint
 from tracker.api.http.exports import CSV, STREAMED, answer_export, csv_file, excel_file
+from tracker.api.http.listing import as_json
 from tracker.api.http.problems import SECURITY_HEADERS
 from tracker.api.http.routing import ROOT
 from tracker.reading import statements
-from tracker.reading.statements import Answer, StatementLinesQuery, StatementQuery
+from tracker.reading.statements import Answer, BalanceQuery, StatementLinesQuery, StatementQuery
 from tracker.store.token_owner import Owner
 
 PATH = f"{ROOT}/statements"
+BALANCES = f"{ROOT}/balances"
 SCOPE = "money:read"
 
 _Amount = Annotated[str, Field(examples=["125.00"])]
@@ -98,6 +100,32 @@ class StatementAnswer(BaseModel):
     data: list[StatementRow]
 
 
+class BalanceRow(BaseModel):
+    """What one party is owed or owes now in one currency: balance is the sum of all amounts above it."""
+
+    affiliate_id: int = Field(default=0, description="Only with party=affiliate.", examples=[513])
+    affiliate_name: str | None = None
+    advertiser_id: int = Field(default=0, description="Only with party=advertiser.", examples=[1])
+    advertiser_name: str | None = None
+    currency: str = Field(examples=["EUR"])
+    approved: str = Field(
+        description="Approvals, reversals and corrections of conversions, of all times.", examples=["125.00"]
+    )
+    bonus: str = Field(
+        description="Entries by hand, like the next three. Each has its sign.", examples=["0.00"]
+    )
+    fee: str = Field(examples=["0.00"])
+    chargeback: str = Field(examples=["0.00"])
+    payment: str = Field(examples=["-100.00"])
+    balance: str = Field(description="What is open. Below 0: too much was paid.", examples=["25.00"])
+
+
+class BalanceAnswer(BaseModel):
+    """Balances by party and currency."""
+
+    data: list[BalanceRow]
+
+
 @endpoint(scope=SCOPE, query=StatementQuery, returns=StatementAnswer, files=("text/csv",), tag="Money")
 async def read_statements(call: Call[StatementQuery]) -> Response:
     """Get statements
@@ -107,6 +135,16 @@ async def read_statements(call: Call[StatementQuery]) -> Response:
     without an entry and without a balance is left out. Currencies are never added up.
     """
     return await answer_statements(call, call.query, None)
+
+
+@endpoint(scope=SCOPE, query=BalanceQuery, returns=BalanceAnswer, tag="Money")
+async def read_balances(call: Call[BalanceQuery]) -> Response:
+    """Get balances
+
+    What is open now between the network and each party, by currency. It is the closing balance of a statement
+    of all times. Conversions without a decision are not in it. A party without any entry is left out.
+    """
+    return await answer_balances(call, call.query, None)
 
 
 @endpoint(scope=SCOPE, query=StatementLinesQuery, returns=None, files=STREAMED, tag="Money")
@@ -131,6 +169,11 @@ async def answer_statements(call: Call[Any], query: StatementQuery, owner: Owner
     return Response(body, headers=headers, media_type=CSV)
 
 
+async def answer_balances(call: Call[Any], query: BalanceQuery, owner: Owner | None) -> Response:
+    """The balances that are visible to the network or to an owner."""
+    return as_json({"data": await statements.balances(call.state.pool, query, owner)})
+
+
 async def answer_lines(call: Call[Any], query: StatementLinesQuery, owner: Owner | None) -> Response:
     """The lines that are visible to the network or to an owner."""
     zone = query.zone(call.network_zone)
@@ -140,7 +183,11 @@ async def answer_lines(call: Call[Any], query: StatementLinesQuery, owner: Owner
     return await answer_export(call.request, chunks, name="statement-lines", keys=keys, query=query)
 
 
-routes: list[Route] = [Route(PATH, read_statements), Route(f"{PATH}/lines", export_statement_lines)]
+routes: list[Route] = [
+    Route(PATH, read_statements),
+    Route(f"{PATH}/lines", export_statement_lines),
+    Route(BALANCES, read_balances),
+]
 
 
 def _body(answer: Answer, query: StatementQuery) -> bytes:

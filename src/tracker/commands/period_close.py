@@ -7,7 +7,6 @@ import json
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from datetime import MAXYEAR, UTC, datetime
-from typing import Any, NamedTuple
 
 from tracker.api.conversions.period_closes import close_books
 from tracker.commands.arguments import add_json
@@ -20,7 +19,7 @@ from tracker.settings import Settings
 from tracker.store.catalogue.edit import Row
 from tracker.store.conversions import undecided
 from tracker.store.conversions.manual import NotLater
-from tracker.store.conversions.undecided import Undecided
+from tracker.store.conversions.undecided import Left
 from tracker.store.db import Pool, open_pool
 
 _ABOUT = """\
@@ -35,13 +34,6 @@ examples:
   tracker period-close --until 2026-11-01
 """
 _FIRST_YEAR = 2000  # no conversion is earlier
-
-
-class _Look(NamedTuple):
-    """What a close leaves undecided."""
-
-    conversions: list[Undecided]
-    postbacks: dict[str, int]
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -72,17 +64,15 @@ async def _run(settings: Settings, arguments: Namespace, until: datetime) -> Non
     try:
         await close_books(pool, until, author(), is_trial=True)  # so that nobody is asked in vain
         async with pool.acquire() as connection:
-            look = _Look(
-                await undecided.conversions_before(connection, until),
-                await undecided.postbacks_before(connection, until),
-            )
+            left = await undecided.before(connection, until)
         if not arguments.json:
-            _show(look, until)
+            _show(left, until)
         row = None if arguments.dry_run else await _close(pool, arguments, until)
     finally:
         pool.terminate()
     if arguments.json:
-        print(json.dumps(_as_json(look, until, row)))
+        whole = {"until": until.isoformat(), "undecided": left.row, "closed": row}
+        print(json.dumps(whole))
     elif row is None:
         print("tracker: a dry run: nothing was closed", file=sys.stderr)
     else:
@@ -97,7 +87,7 @@ async def _close(pool: Pool, arguments: Namespace, until: datetime) -> Row:
     return await close_books(pool, until, author())
 
 
-def _show(look: _Look, until: datetime) -> None:
+def _show(left: Left, until: datetime) -> None:
     print(f"undecided before {until.isoformat()}:")
     rows = [
         [
@@ -106,23 +96,14 @@ def _show(look: _Look, until: datetime) -> None:
             f"{show(group.payout)} {group.payout_currency}",
             f"{show(group.revenue)} {group.revenue_currency}",
         ]
-        for group in look.conversions
+        for group in left.conversions
     ]
     if rows:
         print_table(("status", "conversions", "payout", "revenue"), rows)
-    for result, number in look.postbacks.items():
+    for result, number in left.postbacks.items():
         print(f"{number} postbacks are {result}: tracker postbacks --result {result}")
-    if not rows and not look.postbacks:
+    if not rows and not left.postbacks:
         print("nothing")
-
-
-def _as_json(look: _Look, until: datetime, row: Row | None) -> dict[str, Any]:
-    conversions = [
-        {**group._asdict(), "payout": show(group.payout), "revenue": show(group.revenue)}
-        for group in look.conversions
-    ]
-    left = {"conversions": conversions, "postbacks": look.postbacks}
-    return {"until": until.isoformat(), "undecided": left, "closed": row}
 
 
 def _local(text: str) -> datetime:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
+from uuid import UUID
 
 from tracker.domain.click_fields import AFF_SUBS
 from tracker.domain.macros import MAX_LOCATION, compile_url, sendable
@@ -81,6 +83,25 @@ _COLUMNS = {name: name for name in (*_CONVERSION_COLUMNS, *CLICK_COLUMNS)} | {
     "source": "affiliate_source",
     **{f"sub{n}": name for n, name in enumerate(AFF_SUBS, 1)},
 }
+
+
+def of_a_test(known: Facts) -> Facts:
+    """The facts of a conversion that there is not, for a test of a URL. `known` replaces some.
+
+    Its hashes are 0, its amount is 0, and every text of the click is empty.
+    """
+    now = datetime.now(UTC)
+    made_up = {
+        "id": 0,
+        "status_after": "approved",
+        "payout": Decimal(0),
+        "payout_currency": "",
+        "change_number": 1,
+    }
+    hashes = {"hash": UUID(int=0), "click_hash": UUID(int=0)}
+    texts = dict.fromkeys((*_CONVERSION_COLUMNS, *CLICK_COLUMNS), "")
+    return {**texts, **made_up, **hashes, "created_at": now, "changed_at": now, **known}
+
 
 OF_MONEY = frozenset({"payout", "currency"})
 """The macros that are about amounts."""

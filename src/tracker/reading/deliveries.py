@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import Field
@@ -30,14 +30,21 @@ class LogQuery(RequestQuery):
 
 
 async def log_page(
-    pool: Pool, table: Deliveries, names: Iterable[str], query: LogQuery, network_zone: str
+    pool: Pool,
+    table: Deliveries,
+    names: Iterable[str],
+    query: LogQuery,
+    network_zone: str,
+    place: Mapping[str, Any] | None = None,
 ) -> Page:
     """A page of a log, newest first. `names`: the parameters of the query that are filters.
+
+    `place`: further filters, which limit what is visible.
 
     Raises:
         ParameterError: the page is too deep, or two parameters contradict each other.
     """
-    filters = query.given(names)
+    filters = {**query.given(names), **(place or {})}
     span, zone = query.span(network_zone), query.zone(network_zone)
     try:
         return await table.page(pool, filters, span, zone, query.page or 1, query.per_page)

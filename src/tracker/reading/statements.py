@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from datetime import MAXYEAR, UTC, datetime, tzinfo
+from decimal import Decimal
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from tracker.domain.local_time import first_second, last_second, offsets, read_day
 from tracker.domain.money import in_unit
-from tracker.domain.statement import Balance, Party
-from tracker.parameters import Id, ParameterError, about, choice
+from tracker.domain.statement import Balance, ManualKind, Party
+from tracker.parameters import Id, ParameterError, Query, about, choice
 from tracker.reading.query import EXCEL, FileQuery, SeparatorQuery, ZoneQuery
 from tracker.store.books import statements
 from tracker.store.books.statements import GROUPS, LINE_KEYS, MOST_GROUPS, Statement, StatementRequest
@@ -26,6 +27,7 @@ from tracker.store.token_owner import Owner
 
 _MOST_DAYS = 20 * 366
 _LATEST = int(datetime(MAXYEAR, 1, 1, tzinfo=UTC).timestamp())  # local times of later seconds may not exist
+_ALL_OF_THE_BOOK = Span(0, _LATEST * 1000)  # nothing is booked in the future
 _BALANCE = (*Balance._fields, "closing")
 _HIDDEN = {"affiliate": ("order_id", "author"), "advertiser": ("author",)}
 """Keys of lines that partners do not see."""
@@ -47,31 +49,21 @@ class UnknownPartyError(ParameterError):
         self.line = f"{party} {id_} is not known"
 
 
-class StatementSpanQuery(ZoneQuery):
-    """Which statements."""
+class PartyQuery(Query):
+    """Whose money."""
 
     party: choice("affiliate", "advertiser") = Field(  # type: ignore[valid-type]
         description="affiliate: what the network owes them. advertiser: what they owe the network."
     )
-    from_: _day(is_end=False, example="2026-10-01") = Field(  # type: ignore[valid-type]
-        alias="from", description="The first day, in the time zone of the request. A month is its first day."
-    )
-    to: _day(is_end=True, example="2026-10-31") = about(  # type: ignore[valid-type]
-        "The last day, inclusive. A month is its last day. Needed unless there is `until`."
-    )
-    until: _day(is_end=False, example="2026-11-01") = about(  # type: ignore[valid-type]
-        "The day after the last one, as closes of periods have it. It cannot be combined with `to`."
-    )
-    affiliate_id: Id = about("The statement of this affiliate alone.")
-    advertiser_id: Id = about("The statement of this advertiser alone.")
+    affiliate_id: Id = about("This affiliate alone.")
+    advertiser_id: Id = about("This advertiser alone.")
 
-    def request(self, network_zone: str, owner: Owner | None = None) -> StatementRequest:
-        """The store's request for the statements that the network or an owner sees.
+    def of_span(self, span: Span, owner: Owner | None) -> StatementRequest:
+        """The store's request for the statements of a span that the network or an owner sees.
 
         Raises:
-            ParameterError: parameters are missing, or contradict each other.
+            ParameterError: parameters contradict each other, or an owner names somebody else.
         """
-        span = self._span(self.zone(network_zone))
         if owner is not None:
             return StatementRequest(Party(owner.kind), span, self._own_ids(owner), owner)
         ids = {Party.AFFILIATE: self.affiliate_id, Party.ADVERTISER: self.advertiser_id}
@@ -90,6 +82,32 @@ class StatementSpanQuery(ZoneQuery):
         if one not in owner.ids:
             raise UnknownPartyError(Party(owner.kind), one)
         return (one,)
+
+
+class BalanceQuery(PartyQuery):
+    """Whose balances."""
+
+
+class StatementSpanQuery(PartyQuery, ZoneQuery):
+    """Which statements."""
+
+    from_: _day(is_end=False, example="2026-10-01") = Field(  # type: ignore[valid-type]
+        alias="from", description="The first day, in the time zone of the request. A month is its first day."
+    )
+    to: _day(is_end=True, example="2026-10-31") = about(  # type: ignore[valid-type]
+        "The last day, inclusive. A month is its last day. Needed unless there is `until`."
+    )
+    until: _day(is_end=False, example="2026-11-01") = about(  # type: ignore[valid-type]
+        "The day after the last one, as closes of periods have it. It cannot be combined with `to`."
+    )
+
+    def request(self, network_zone: str, owner: Owner | None = None) -> StatementRequest:
+        """The store's request for the statements that the network or an owner sees.
+
+        Raises:
+            ParameterError: parameters are missing, or contradict each other.
+        """
+        return self.of_span(self._span(self.zone(network_zone)), owner)
 
     def _span(self, zone: tzinfo) -> Span:
         if (self.to is None) == (self.until is None):
@@ -149,7 +167,7 @@ class Answer(NamedTuple):
     def rows(self) -> Iterator[Row]:
         """The statements with all their parts."""
         for statement in self.statements:
-            row = self._who(statement) | _shown(statement.balance, statement.currency)
+            row = _who(self.asked.party, statement) | _shown(statement.balance, statement.currency)
             row["adjusted"] = [
                 {
                     "from": _local(since, self.zone),
@@ -168,18 +186,12 @@ class Answer(NamedTuple):
         """The columns and rows of a file: the balances, or what is booked by group."""
         who = (f"{self.asked.party}_id", f"{self.asked.party}_name", "currency")
         if not self.group:
-            rows = [self._who(each) | _shown(each.balance, each.currency) for each in self.statements]
+            rows = [
+                _who(self.asked.party, each) | _shown(each.balance, each.currency) for each in self.statements
+            ]
             return (*who, *_BALANCE), rows
-        rows = [self._who(each) | group for each in self.statements for group in _groups(each)]
+        rows = [_who(self.asked.party, each) | group for each in self.statements for group in _groups(each)]
         return (*who, *GROUPS[self.group][1], "entries", "amount"), rows
-
-    def _who(self, statement: Statement) -> Row:
-        party = self.asked.party
-        return {
-            f"{party}_id": statement.party_id,
-            f"{party}_name": statement.name,
-            "currency": statement.currency,
-        }
 
 
 async def request_of(
@@ -191,10 +203,33 @@ async def request_of(
         ParameterError: parameters are missing or contradict each other, or the party is unknown.
     """
     asked = query.request(network_zone, owner)
-    for id_ in asked.party_ids or ():
-        if owner is None and not await edit.exists(pool, asked.party, id_, or_archived=True):
-            raise UnknownPartyError(asked.party, id_)
+    await _check_known(pool, asked)
     return asked
+
+
+async def _check_known(pool: Pool, asked: StatementRequest) -> None:
+    for id_ in asked.party_ids or ():
+        if asked.owner is None and not await edit.exists(pool, asked.party, id_, or_archived=True):
+            raise UnknownPartyError(asked.party, id_)
+
+
+async def balances(pool: Pool, query: BalanceQuery, owner: Owner | None = None) -> list[Row]:
+    """What is owed now, by party and currency, and what it is made of.
+
+    Raises:
+        ParameterError: parameters contradict each other, or the party is unknown.
+    """
+    asked = query.of_span(_ALL_OF_THE_BOOK, owner)
+    await _check_known(pool, asked)
+    found = await statements.read(pool, asked)
+    return [_who(asked.party, each) | _owed(each.balance, each.currency) for each in found.statements]
+
+
+async def balance_of(pool: Pool, party: Party, party_id: int, currency: str) -> Decimal:
+    """What one party is owed or owes now, in one currency."""
+    found = await statements.read(pool, StatementRequest(party, _ALL_OF_THE_BOOK, (party_id,)))
+    owed = (each.balance.closing for each in found.statements if each.currency == currency)
+    return sum(owed, start=Balance().closing)
 
 
 async def read(pool: Pool, query: StatementQuery, network_zone: str, owner: Owner | None = None) -> Answer:
@@ -239,6 +274,22 @@ def _line(line: dict[str, Any], party: Party, zone: tzinfo) -> Row:
         f"{party}_name": line["party_name"],
         "amount": in_unit(line["amount"], line["currency"]),
     }
+
+
+def _who(party: Party, statement: Statement) -> Row:
+    return {
+        f"{party}_id": statement.party_id,
+        f"{party}_name": statement.name,
+        "currency": statement.currency,
+    }
+
+
+def _owed(balance: Balance, currency: str) -> Row:
+    """The parts of a balance of all times."""
+    by_hand: dict[str, Decimal] = {str(kind): getattr(balance, kind) for kind in ManualKind}
+    approved = balance.closing - sum(by_hand.values())
+    amounts = {"approved": approved, **by_hand, "balance": balance.closing}
+    return {name: in_unit(amount, currency) for name, amount in amounts.items()}
 
 
 def _shown(balance: Balance, currency: str) -> Row:

@@ -175,7 +175,7 @@ class Deliveries(ABC):
         number: int,
         per_page: int,
     ) -> Page:
-        """A page of the log, newest first. Filters are values by column.
+        """A page of the log, newest first. Filters are values by column, or lists of them.
 
         Raises:
             TooDeepError: the page is more than MAX_OFFSET rows deep.
@@ -204,7 +204,10 @@ class Deliveries(ABC):
 
 def where(filters: Mapping[str, Any], span: Span) -> tuple[str, list[Any]]:
     """The condition of a log's filters, and its parameters from $1 on."""
-    conditions = [f"{column} = ${n}" for n, column in enumerate(filters, 1)]
+    conditions = [
+        f"{column} = ANY (${n})" if isinstance(value, list) else f"{column} = ${n}"
+        for n, (column, value) in enumerate(filters.items(), 1)
+    ]
     values = list(filters.values())
     for operator, millis, everything in zip((">=", "<"), span, ALL_TIME, strict=True):
         if millis != everything:

@@ -82,7 +82,7 @@ async def list_sent_postbacks(call: Call[SentPostbackQuery]) -> Response:
     page = await log_page(
         call.state.pool, affiliate_postbacks.POSTBACKS, affiliate_postbacks.FILTERS, query, call.network_zone
     )
-    page = page._replace(rows=[_seen(call.token, row) for row in page.rows])
+    page = page._replace(rows=[seen_by(call.token, row) for row in page.rows])
     return as_json(envelope(page, per_page=query.per_page, number=number))
 
 
@@ -99,7 +99,7 @@ async def get_sent_postback(call: Call[ZoneQuery]) -> Response:
 
     With the number of attempts and the result of the last one.
     """
-    return as_json(_seen(call.token, await _postback(call)))
+    return as_json(seen_by(call.token, await _postback(call)))
 
 
 @endpoint(
@@ -240,7 +240,7 @@ async def list_postback_urls(call: Call[PostbackUrlQuery]) -> Response:
     return as_json(envelope(page, per_page=query.per_page, number=number))
 
 
-def _seen(token: Token, row: Row) -> Row:
+def seen_by(token: Token, row: Row) -> Row:
     """A postback as a token sees it. Its filled URL may carry amounts."""
     return {name: value for name, value in row.items() if name != "url"} if token.hides_money else row
 

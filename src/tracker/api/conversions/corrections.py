@@ -9,19 +9,26 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tracker.api.booking import MAX_FILE, MOST_LISTED, BookingHeaders, FileQuery, book_once
+from tracker.api.booking import MAX_FILE, MOST_LISTED, BookingHeaders, BookingQuery, book_once
+from tracker.api.catalogue import PageQuery, listed
 from tracker.api.conversions.endpoints import ALL, PATH, READ_SCOPE, read_conversion
 from tracker.api.conversions.schema import Status
 from tracker.api.http.endpoint import Body, Call, FileBody, endpoint
+from tracker.api.http.listing import as_json
+from tracker.api.http.paging import envelope
+from tracker.api.http.routing import ROOT
 from tracker.catalogue import corrections
 from tracker.catalogue.booked_lines import read_file
 from tracker.catalogue.corrections import SHAPE, CorrectionFields, CorrectionLine
 from tracker.catalogue.validation import check_storable, validated
+from tracker.parameters import Id
 from tracker.reading.keys import KEY, KeyQuery
+from tracker.store.books import corrections as stored
 from tracker.store.catalogue.edit import Row
 from tracker.store.db import Connection
 from tracker.store.tokens import Token
 
+LIST = f"{ROOT}/corrections"
 UPLOADS = f"{PATH}/correction-uploads"
 SCOPE = "money:write"
 
@@ -30,6 +37,17 @@ _EXAMPLE = (
 )
 _OPEN = ("conversion_id", "reason", "author")
 """Keys for a token that may not read conversions."""
+
+
+class BookedEntry(BaseModel):
+    """An entry in the book: the difference that a correction makes."""
+
+    booked_at: str = Field(description="UTC.", examples=["2026-11-05T09:00:00.123456+00:00"])
+    is_adjustment: bool = Field(description="true: the period of the conversion is closed.")
+    payout: str = Field(examples=["-5.00"])
+    payout_currency: str = Field(examples=["EUR"])
+    revenue: str = Field(examples=["-5.00"])
+    revenue_currency: str = Field(examples=["EUR"])
 
 
 class CorrectedConversion(BaseModel):
@@ -48,9 +66,46 @@ class CorrectedConversion(BaseModel):
     sale_currency: str | None
     reason: str = Field(examples=["wrong price"])
     author: str = Field(description="Name of the token.", examples=["accounts"])
+    booked: list[BookedEntry] | None = Field(
+        description="What is booked. Empty: nothing, because it is not approved or nothing differs."
+    )
     warnings: list[str] | None = Field(
         None, description="Amounts that have more decimals than their currency. Absent without them."
     )
+
+
+class Correction(BaseModel):
+    """A correction of the past. It never changes: a later one may correct the conversion again."""
+
+    id: int = Field(examples=[3])
+    at: str = Field(description="UTC.", examples=["2026-11-05T09:00:00.123456+00:00"])
+    conversion_id: int = Field(examples=[902])
+    offer_id: int = Field(examples=[3])
+    affiliate_id: int = Field(examples=[513])
+    advertiser_id: int = Field(examples=[1])
+    payout_before: str = Field(examples=["12.50"])
+    payout: str = Field(examples=["7.50"])
+    payout_currency: str = Field(examples=["EUR"])
+    revenue_before: str = Field(examples=["15.00"])
+    revenue: str = Field(examples=["10.00"])
+    revenue_currency: str = Field(examples=["EUR"])
+    sale_amount_before: str | None
+    sale_amount: str | None
+    sale_currency: str | None
+    reason: str = Field(examples=["wrong price"])
+    author: str = Field(description="Name of the token or user.", examples=["accounts"])
+
+
+class CorrectionListQuery(PageQuery):
+    """Which corrections."""
+
+    conversion_id: Id = Field(None, description="Corrections of this conversion.")
+    affiliate_id: Id = Field(None, description="Corrections of this affiliate's conversions.")
+    advertiser_id: Id = Field(None, description="Corrections of this advertiser's conversions.")
+
+
+class CorrectionQuery(KeyQuery, BookingQuery):
+    """Which conversion, and whether it is corrected."""
 
 
 class CorrectedFile(BaseModel):
@@ -62,8 +117,25 @@ class CorrectedFile(BaseModel):
 
 
 @endpoint(
+    scope="money:read",
+    query=CorrectionListQuery,
+    returns=listed("CorrectionList", Correction),
+    tag="Money",
+)
+async def list_corrections(call: Call[CorrectionListQuery]) -> Response:
+    """List corrections
+
+    The latest is first.
+    """
+    query, number = call.query, call.query.page or 1
+    wanted = {name: getattr(query, name) for name in stored.FILTERS}
+    page = await stored.page(call.state.pool, wanted, number, query.per_page)
+    return as_json(envelope(page, per_page=query.per_page, number=number))
+
+
+@endpoint(
     scope=SCOPE,
-    query=KeyQuery,
+    query=CorrectionQuery,
     headers=BookingHeaders,
     body=Body(CorrectionFields),
     returns=CorrectedConversion,
@@ -71,13 +143,14 @@ class CorrectedFile(BaseModel):
     tag="Conversions",
     path={"id": KEY},
 )
-async def correct_conversion(call: Call[KeyQuery]) -> Response:
+async def correct_conversion(call: Call[CorrectionQuery]) -> Response:
     """Correct a conversion
 
     Sets its payout, revenue or sale_amount, for a partial refund or a wrong price. The currencies stay. Of an
     approved conversion the difference is booked with its author and reason, as an adjustment if its period is
     closed. Later postbacks can set its status, but none of its amounts. Only their refunds still count: a
     full refund rejects it, and a partial one changes an uncorrected percentage. Affiliates get no postback.
+    `dry_run=true` shows the amounts and what would be booked, and changes nothing.
     """
     body = await call.object()
     check_storable(body)
@@ -93,14 +166,14 @@ async def correct_conversion(call: Call[KeyQuery]) -> Response:
 
 @endpoint(
     scope=SCOPE,
-    query=FileQuery,
+    query=BookingQuery,
     headers=BookingHeaders,
     body=FileBody({"text/csv": _EXAMPLE}, MAX_FILE),
     returns=CorrectedFile,
     status=201,
     tag="Conversions",
 )
-async def upload_corrections(call: Call[FileQuery]) -> Response:
+async def upload_corrections(call: Call[BookingQuery]) -> Response:
     """Upload corrections
 
     A CSV file with a header and at most 10,000 lines. A line has conversion_id or order_id, payout, revenue
@@ -110,17 +183,17 @@ async def upload_corrections(call: Call[FileQuery]) -> Response:
     """
     _, body = await call.file()
     lines = await to_thread(read_file, body, CorrectionLine, SHAPE)
-    is_trial = bool(call.query.dry_run)
 
     async def book(connection: Connection) -> object:
         rows = await corrections.correct(connection, call.author, lines)
         shown = [_visible_to(call.token, row) for row in rows[:MOST_LISTED]]
-        return {"dry_run": is_trial, "lines": len(rows), "corrections": shown}
+        return {"dry_run": bool(call.query.dry_run), "lines": len(rows), "corrections": shown}
 
-    return await book_once(call, body, book, is_trial=is_trial)
+    return await book_once(call, body, book)
 
 
 routes: list[Route] = [
+    Route(LIST, list_corrections),
     Route(UPLOADS, upload_corrections, methods=["POST"]),
     Route(f"{PATH}/{{id}}/corrections", correct_conversion, methods=["POST"]),
 ]

@@ -130,6 +130,16 @@ class Limits:
             self.refused["token"] += 1
             raise _too_many(f"This token is limited to {limit.rate} requests.", turn.retry_after)
 
+    async def spend(self, limit: Limit, of_what: str) -> None:
+        """Count one of what has a limit of its own.
+
+        Raises:
+            Problem: 429 if the limit is spent.
+        """
+        turn = await self.take(limit)
+        if turn is not None and turn.is_refused:
+            raise _too_many(f"There are at most {limit.rate} {of_what}.", turn.retry_after)
+
     async def take(self, limit: Limit | None) -> Turn | None:
         """Count one. None without a limit, or if the stream server cannot count."""
         if limit is None or self._clock() < self._left_alone_until:

@@ -16,6 +16,7 @@ from tracker.api.http.paging import envelope
 from tracker.api.http.problems import conflict, invalid
 from tracker.api.http.routing import ROOT
 from tracker.api.partner_access.own_access import one_of, some_of
+from tracker.api.partner_access.own_offers import OfferPayout, with_payouts
 from tracker.catalogue.fields import Fields, Id, Text
 from tracker.catalogue.offers import OFFER_AFFILIATES
 from tracker.catalogue.validation import check_storable, validated
@@ -58,6 +59,14 @@ class Application(BaseModel):
     decided_at: str | None = Field(examples=["2026-11-26T09:00:00+00:00"])
 
 
+class ApplicationForOffer(Application):
+    """The same with what the offer pays the affiliate."""
+
+    payouts: list[OfferPayout] | None = Field(
+        None, description="What its goals pay. Absent for a token that hides money."
+    )
+
+
 class ApplicationOfAffiliate(Application):
     """An application, for the network."""
 
@@ -80,19 +89,21 @@ class ApplicationQuery(PageQuery):
     owner="affiliate",
     query=ApplicationQuery,
     without_money=ApplicationQuery,
-    returns=listed("ApplicationList", Application),
+    returns=listed("ApplicationList", ApplicationForOffer),
     tag="Affiliates",
 )
 async def list_own_applications(call: Call[ApplicationQuery]) -> Response:
     """List offers that need approval
 
-    All that you may ask for, with your applications. Private offers are not listed. A token of several
-    affiliates gets a row for each offer and affiliate.
+    All that you may ask for, with your applications and what they pay. Private offers are not listed. A token
+    of several affiliates gets a row for each offer and affiliate.
     """
     query, number = call.query, call.query.page or 1
     wanted = Wanted(some_of(call.owner, query.affiliate_id), query.status, query.offer_id)
     page = await applications.of_affiliates(call.state.pool, wanted, number, query.per_page)
-    return _listed(page, query, Application)
+    rows = [_shown(row, Application) for row in page.rows]
+    paid = await with_payouts(call.state.pool, call.token, rows, "offer_id")
+    return _listed(page._replace(rows=paid), query)
 
 
 @endpoint(
@@ -147,7 +158,7 @@ async def list_applications(call: Call[ApplicationQuery]) -> Response:
     ids = None if query.affiliate_id is None else [query.affiliate_id]
     wanted = Wanted(ids, query.status, query.offer_id)
     page = await applications.of_network(call.state.pool, wanted, number, query.per_page)
-    return _listed(page, query, ApplicationOfAffiliate)
+    return _listed(page._replace(rows=[_shown(row, ApplicationOfAffiliate) for row in page.rows]), query)
 
 
 routes: list[Route] = [
@@ -157,9 +168,8 @@ routes: list[Route] = [
 ]
 
 
-def _listed(page: Page, query: ApplicationQuery, model: type[BaseModel]) -> Response:
-    rows = [_shown(row, model) for row in page.rows]
-    return as_json(envelope(page._replace(rows=rows), per_page=query.per_page, number=query.page or 1))
+def _listed(page: Page, query: ApplicationQuery) -> Response:
+    return as_json(envelope(page, per_page=query.per_page, number=query.page or 1))
 
 
 def _shown(row: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:

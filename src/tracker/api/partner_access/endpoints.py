@@ -5,15 +5,13 @@ Which keys of a row they see is in partner_access/schema.py.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, create_model
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tracker.api.catalogue import PageQuery, listed
 from tracker.api.clicks import endpoints as clicks
 from tracker.api.clicks.schema import Click
 from tracker.api.conversions import endpoints as conversions
@@ -22,9 +20,6 @@ from tracker.api.conversions.times import ConversionTimes, answer_times
 from tracker.api.http.auth import VIEWS
 from tracker.api.http.endpoint import Answer, Call, endpoint
 from tracker.api.http.exports import STREAMED
-from tracker.api.http.listing import as_json
-from tracker.api.http.paging import envelope
-from tracker.api.partner_access.own_access import some_of
 from tracker.api.partner_access.schema import CLICKS, CONVERSIONS, REPORTS, list_model, query_model, row_model
 from tracker.api.reports import (
     ComparedSums,
@@ -35,17 +30,23 @@ from tracker.api.reports import (
     answer_report,
     without_money,
 )
-from tracker.api.statements import StatementAnswer, StatementRow, answer_lines, answer_statements
-from tracker.catalogue.tracking_links import read_links
-from tracker.parameters import Id, Query, about
+from tracker.api.statements import (
+    BalanceAnswer,
+    BalanceRow,
+    StatementAnswer,
+    StatementRow,
+    answer_balances,
+    answer_lines,
+    answer_statements,
+)
+from tracker.parameters import Query
 from tracker.reading.clicks import ExportQuery, ListQuery
 from tracker.reading.conversions import ConversionExportQuery, ConversionFilterQuery, ConversionListQuery
 from tracker.reading.keys import KEY, KeyQuery
 from tracker.reading.query import SomeQuery
 from tracker.reading.reports.query import FIELDS, ReportQuery, groups_of, measures_of, sort_of
-from tracker.reading.statements import StatementLinesQuery, StatementQuery
+from tracker.reading.statements import BalanceQuery, StatementLinesQuery, StatementQuery
 from tracker.reading.visibility import Visibility
-from tracker.store.catalogue import affiliate_offers
 from tracker.store.clicks import list as click_list
 from tracker.store.conversions import list as conversion_list
 from tracker.store.reports.measures import MEASURES
@@ -99,58 +100,6 @@ _PARTNER_VIEWS = (
         conversions.answer_conversion_export,
     ),
 )
-
-
-class OfferOfAffiliate(BaseModel):
-    """An offer that one of your affiliates may run."""
-
-    id: int
-    affiliate_id: int = Field(examples=[513])
-    name: str
-    status: Literal["active", "paused"]
-    visibility: Literal["public", "approval", "private"]
-    starts_at: str | None = Field(examples=["2026-11-01T00:00:00+00:00"])
-    ends_at: str | None
-    link: str = Field(
-        description="The affiliate's tracking link.", examples=["https://go.example/offer/3?affiliate_id=513"]
-    )
-
-
-class OwnOfferQuery(PageQuery):
-    """Which of your offers."""
-
-    affiliate_id: Id = about("Offers of this one of your affiliates.")
-
-
-@endpoint(
-    scope="offers:read",
-    owner="affiliate",
-    query=OwnOfferQuery,
-    without_money=OwnOfferQuery,
-    returns=listed("OfferOfAffiliateList", OfferOfAffiliate),
-    tag="Affiliates",
-)
-async def list_affiliate_offers(call: Call[OwnOfferQuery]) -> Response:
-    """List your offers
-
-    Public offers and offers that you are approved for, with your tracking links. A token of several
-    affiliates gets a row for each offer and affiliate.
-    """
-    state, query, number = call.state, call.query, call.query.page or 1
-    page = await affiliate_offers.page(
-        state.pool, some_of(call.owner, query.affiliate_id), number, query.per_page
-    )
-    rows: list[dict[str, Any]] = page.rows
-    brands: defaultdict[int, dict[int, int | None]] = defaultdict(dict)
-    for row in rows:
-        brands[row["affiliate_id"]][row["id"]] = row.pop("brand_id")
-    async with state.pool.acquire() as connection:
-        links = {
-            affiliate_id: await read_links(connection, state.settings, affiliate_id, of_offers)
-            for affiliate_id, of_offers in brands.items()
-        }
-    linked = [{**row, "link": links[row["affiliate_id"]][row["id"]]} for row in rows]
-    return as_json(envelope(page._replace(rows=linked), per_page=query.per_page, number=number))
 
 
 def _report(kind: str) -> Answer:
@@ -227,6 +176,29 @@ def _statements(kind: str) -> Answer:
         return await answer_statements(call, whole(call.query, StatementQuery), call.owner)
 
     return statements
+
+
+def _balances(kind: str) -> Answer:
+    other = "advertiser" if kind == "affiliate" else "affiliate"
+    keys = [name for name in BalanceRow.model_fields if not name.startswith(other)]
+    row: Any = row_model(kind, BalanceRow, keys)
+    answer: Any = create_model(
+        f"{kind.capitalize()}Balances", __doc__=BalanceAnswer.__doc__, data=(list[row], ...)
+    )
+
+    @endpoint(
+        scope="money:read",
+        owner=kind,
+        query=query_model(kind, BalanceQuery, _PARTIES, (f"{kind}_id",)),
+        returns=answer,
+        tag="Money",
+        name=f"read_{kind}_balances",
+        text="Get your balances\n\nThe same as the network's balances, of you alone.",
+    )
+    async def balances(call: Call[Query]) -> Response:
+        return await answer_balances(call, whole(call.query, BalanceQuery), call.owner)
+
+    return balances
 
 
 def _statement_lines(kind: str) -> Answer:
@@ -316,7 +288,7 @@ def _times(kind: str) -> Answer:
     )
     async def times(call: Call[Query]) -> Response:
         visibility = Visibility(CONVERSIONS[kind]).seen_by(call.token)
-        return await answer_times(call, _whole(call.query, ConversionFilterQuery), visibility)
+        return await answer_times(call, whole(call.query, ConversionFilterQuery), visibility)
 
     return times
 
@@ -357,5 +329,5 @@ routes: list[Route] = [
     *(Route(f"{root}/reports", _report(kind)) for kind, root in VIEWS.items()),
     *(Route(f"{root}/statements", _statements(kind)) for kind, root in VIEWS.items()),
     *(Route(f"{root}/statements/lines", _statement_lines(kind)) for kind, root in VIEWS.items()),
-    Route(f"{VIEWS['affiliate']}/offers", list_affiliate_offers),
+    *(Route(f"{root}/balances", _balances(kind)) for kind, root in VIEWS.items()),
 ]

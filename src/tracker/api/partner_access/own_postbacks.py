@@ -45,7 +45,7 @@ MOST_URLS = 50
 
 _TABLE = OWN_POSTBACKS.table
 _TAG = "Affiliates"
-_IN_PATH = {"id": "The postback's id."}
+IN_PATH = {"id": "The postback's id."}
 _Shown = shown_model(OWN_POSTBACKS)
 _Changed = changed_model(OWN_POSTBACKS, _Shown)
 
@@ -125,14 +125,14 @@ async def create_own_postback(call: Call[Query]) -> Response:
     returns=_Shown,
     has_etag=True,
     tag=_TAG,
-    path=_IN_PATH,
+    path=IN_PATH,
 )
 async def get_own_postback(call: Call[Query]) -> Response:
     """Get a postback of yours
 
     Send its ETag as If-Match when you change it.
     """
-    row = await _own(call)
+    row = await own(call)
     return as_json(row, headers={"ETag": etag(row["version"])})
 
 
@@ -147,7 +147,7 @@ async def get_own_postback(call: Call[Query]) -> Response:
     may_fail=(409, 412),
     has_etag=True,
     tag=_TAG,
-    path=_IN_PATH,
+    path=IN_PATH,
 )
 async def change_own_postback(call: Call[Query]) -> Response:
     """Change a postback of yours
@@ -156,7 +156,7 @@ async def change_own_postback(call: Call[Query]) -> Response:
     network paused or archived, only the network switches on: 409.
     """
     patch = await call.object()
-    before = await _own(call)
+    before = await own(call)
     await _check_seen(call, before["affiliate_id"], patch, before)
     _check_macros(call, patch)
     if before["is_archived"] and not patch.get("is_archived", True):
@@ -175,14 +175,14 @@ async def change_own_postback(call: Call[Query]) -> Response:
     status=204,
     may_fail=(409, 412),
     tag=_TAG,
-    path=_IN_PATH,
+    path=IN_PATH,
 )
 async def delete_own_postback(call: Call[Query]) -> Response:
     """Archive a postback of yours
 
     Nothing is sent to it any more. The log keeps what was sent.
     """
-    await delete_row(_editor(call), OWN_POSTBACKS, _place_of(await _own(call)))
+    await delete_row(_editor(call), OWN_POSTBACKS, _place_of(await own(call)))
     return Response(status_code=204, headers=SECURITY_HEADERS)
 
 
@@ -199,7 +199,12 @@ def _editor(call: Call[Any]) -> Editor:
     return editor_of(call)._replace(kind="affiliate")
 
 
-async def _own(call: Call[Query]) -> Row:
+async def own(call: Call[Query]) -> Row:
+    """The postback that the path names, if it is of the token.
+
+    Raises:
+        CatalogueError: UNKNOWN.
+    """
     place = {"id": read_id(call.path["id"]), "affiliate_id": list(call.owner.ids)}
     return found(await edit.one(call.state.pool, _TABLE, place), OWN_POSTBACKS)
 

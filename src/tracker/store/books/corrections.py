@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tracker.domain.conversion import Amounts, Correction, corrected
 from tracker.domain.money import show
@@ -16,9 +16,11 @@ from tracker.store.books.manual_entries import RefusedError
 from tracker.store.catalogue import edit
 from tracker.store.catalogue.edit import Author, Change, Row, Table
 from tracker.store.conversions import booking, goal_prices
+from tracker.store.conversions.booking import Booked
 from tracker.store.conversions.caps import CapBook
 from tracker.store.conversions.goal_prices import SoldAmounts
-from tracker.store.db import Connection
+from tracker.store.db import Connection, Pool
+from tracker.store.paging import Page, reading
 
 TABLE = Table("conversion_correction", (), is_log=True)
 """The resource of corrections in the audit trail."""
@@ -48,6 +50,18 @@ FROM unnest($2::bigint[], $3::numeric[], $4::numeric[], $5::numeric[], $6::numer
     sale_amount_before, sale_amount, reason, place)
 ORDER BY place RETURNING id
 """
+_LIST = """
+FROM conversion_correction AS correction JOIN conversion ON conversion.id = conversion_id
+WHERE ($1::bigint IS NULL OR conversion_id = $1) AND ($2::bigint IS NULL OR affiliate_id = $2)
+    AND ($3::bigint IS NULL OR advertiser_id = $3)
+"""
+_LISTED = """
+correction.id, to_jsonb(at) #>> '{}' AS at, conversion_id, offer_id, affiliate_id, advertiser_id,
+payout_before, correction.payout, payout_currency, revenue_before, correction.revenue, revenue_currency,
+sale_amount_before, correction.sale_amount, sale_currency, reason, author
+"""
+FILTERS = ("conversion_id", "affiliate_id", "advertiser_id")
+"""The filters of a list of corrections."""
 _CURRENCIES = {"payout": "payout_currency", "revenue": "revenue_currency", "sale_amount": "sale_currency"}
 
 
@@ -108,15 +122,17 @@ class _Corrected(NamedTuple):
         is_more = self.after.payout > self.before.payout or self.after.revenue > self.before.revenue
         return is_more and not self.conversion.is_test and self.conversion.status != ConversionStatus.REJECTED
 
-    def row(self, author: Author) -> Row:
-        """The correction as it is shown."""
+    def row(self, author: Author, booked: Iterable[Booked]) -> Row:
+        """The correction as it is shown, with its entries in the book."""
         amounts: Row = {}
         for name, currency in _CURRENCIES.items():
             amounts[f"{name}_before"] = _shown(getattr(self.before, name))
             amounts[name] = _shown(getattr(self.after, name))
             amounts[currency] = getattr(self.after, currency)
         who = {"reason": self.wanted.reason, "author": author.token_name}
-        return {"conversion_id": self.conversion.id, "status": self.conversion.status, **amounts, **who}
+        entries = [_entry(each) for each in booked]
+        what = {"conversion_id": self.conversion.id, "status": self.conversion.status}
+        return {**what, **amounts, **who, "booked": entries}
 
 
 async def correct(connection: Connection, author: Author, wanted: Sequence[Wanted]) -> list[Row]:
@@ -147,9 +163,27 @@ async def correct(connection: Connection, author: Author, wanted: Sequence[Wante
         for each in done
         if each.conversion.status is ConversionStatus.APPROVED
     }
-    await booking.correct(connection, reasons, author.token_name)
+    booked = await booking.correct(connection, reasons, author.token_name)
     await CapBook(connection).close_full([each.conversion[4:] for each in done if each.counts_for_caps])
-    return [each.row(author) for each in done]
+    return [each.row(author, booked.get(each.conversion.id, ())) for each in done]
+
+
+async def page(pool: Pool, wanted: Mapping[str, int | None], number: int, per_page: int) -> Page:
+    """A page of corrections, the latest first. `wanted`: a value or None for each of FILTERS."""
+    offset, values = (number - 1) * per_page, [wanted[name] for name in FILTERS]
+    async with reading(pool, "repeatable_read") as connection:
+        total = await connection.fetchval(f"SELECT count(*) {_LIST}", *values)
+        statement = f"SELECT {_LISTED} {_LIST} ORDER BY correction.id DESC LIMIT $4 OFFSET $5"
+        rows = [_listed(row) for row in await connection.fetch(statement, *values, per_page, offset)]
+    return Page(rows, total, offset + len(rows) < total)
+
+
+def _listed(record: Any) -> Row:
+    row = dict(record)
+    for name in _CURRENCIES:
+        for key in (f"{name}_before", name):
+            row[key] = _shown(row[key])
+    return row
 
 
 def _corrected(conversion: _Conversion, sold: SoldAmounts, wanted: Wanted) -> _Corrected:
@@ -216,6 +250,11 @@ def _wrong_sale(correction: Correction, conversion: _Conversion, money: Amounts)
     if correction.sale_amount < conversion.refunded:
         return f"is too low: {show(conversion.refunded)} of it is refunded"
     return ""
+
+
+def _entry(booked: Booked) -> Row:
+    amounts = {side: show(getattr(booked, side)) for side in ("payout", "revenue")}
+    return {**booked._asdict(), **amounts, "booked_at": booked.booked_at.astimezone(UTC).isoformat()}
 
 
 def _shown(amount: Decimal | None) -> str | None:

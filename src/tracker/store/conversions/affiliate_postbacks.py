@@ -112,6 +112,17 @@ SENT = Table(
     "sent_postback", ("state", "attempts", "last_status", "last_error"), facts=("affiliate_id",), is_log=True
 )
 
+TESTED = Table("affiliate_postback_test", ("status", "error"), is_log=True)
+"""The resource of tests in the audit trail."""
+_TO_TEST = """
+SELECT asked.url, asked.url_saved_by = 'affiliate' AS is_strict, asked.statuses[1] AS status_after,
+    asked.affiliate_id, affiliate.name AS affiliate_name, offer.id AS offer_id, offer.name AS offer_name,
+    goal.id AS goal_id, goal.name AS goal_name, goal.currency AS payout_currency
+FROM affiliate_postback AS asked JOIN affiliate ON affiliate.id = asked.affiliate_id
+LEFT JOIN offer ON offer.id = asked.offer_id LEFT JOIN goal ON goal.id = asked.goal_id
+WHERE asked.id = $1
+"""
+
 
 class _AffiliatePostbacks(Deliveries):
     """The postbacks to affiliates, and their log."""
@@ -152,6 +163,11 @@ async def fire_again(pool: Pool, author: Author, id_: int) -> None:
         await POSTBACKS.send_again(connection, [id_])
         after = await edit.one(connection, SENT, {"id": id_})
         await edit.note(connection, author, SENT, f"sent-postbacks/{id_}", before, after)
+
+
+async def to_test(pool: Pool, id_: int) -> Mapping[str, Any]:
+    """The URL of an affiliate's postback, whether only public addresses are allowed, and what is known."""
+    return {name: value for name, value in (await pool.fetchrow(_TO_TEST, id_)).items() if value is not None}
 
 
 async def count_held(connection: Connection, affiliate_id: int) -> tuple[int, int]:

@@ -5,7 +5,11 @@ Both are append-only, and the sum of entries is the debt.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import NamedTuple
 
 from tracker.domain.postback import ConversionStatus, Source
 from tracker.store.db import Connection
@@ -45,14 +49,28 @@ WHERE (changed.payout, changed.revenue) <> (0, 0)
 ORDER BY id, changed.payout_currency, changed.revenue_currency
 """  # noqa: S608
 _BOOK = _DIFFERENCE.format(reason="''", join="")
-_CORRECT = _DIFFERENCE.format(
-    reason="told.reason",
-    join="JOIN unnest($1, $4::text[]) AS told (conversion_id, reason) USING (conversion_id)",
+_CORRECT = (
+    _DIFFERENCE.format(
+        reason="told.reason",
+        join="JOIN unnest($1, $4::text[]) AS told (conversion_id, reason) USING (conversion_id)",
+    )
+    + "RETURNING conversion_id, booked_at, is_adjustment, payout, payout_currency, revenue, revenue_currency"
 )
 # Without earlier entries the difference is the whole. PostgreSQL plans this in a tenth of the time.
 _BOOK_NEW = f"""{_INSERT.format(reason="''")}, payout, payout_currency, revenue, revenue_currency
 FROM conversion, {_CLOSED} WHERE id = ANY ($1) AND NOT is_test ORDER BY id
 """
+
+
+class Booked(NamedTuple):
+    """A new entry in the book."""
+
+    booked_at: datetime
+    is_adjustment: bool
+    payout: Decimal
+    payout_currency: str
+    revenue: Decimal
+    revenue_currency: str
 
 
 async def change(
@@ -79,9 +97,17 @@ async def approve(connection: Connection, ids: Sequence[int]) -> None:
     await connection.execute(_BOOK_NEW, ids, "approval", "")
 
 
-async def correct(connection: Connection, reasons: Mapping[int, str], author: str) -> None:
+async def correct(
+    connection: Connection, reasons: Mapping[int, str], author: str
+) -> Mapping[int, Sequence[Booked]]:
     """Book the difference between approved conversions and their bookings, with the reason of each.
+
+    Returns the new entries by conversion. A conversion without a difference is missing.
 
     `author`: the name of a token, or "" for an advertiser's postback.
     """
-    await connection.execute(_CORRECT, list(reasons), "correction", author, list(reasons.values()))
+    rows = await connection.fetch(_CORRECT, list(reasons), "correction", author, list(reasons.values()))
+    booked: defaultdict[int, list[Booked]] = defaultdict(list)
+    for conversion_id, *entry in map(tuple, rows):
+        booked[conversion_id].append(Booked._make(entry))
+    return booked

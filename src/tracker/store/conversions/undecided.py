@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tracker.domain.click_id import first_hash_at
+from tracker.domain.money import show
 from tracker.store.db import Connection
 
 _CONVERSIONS = """
@@ -32,12 +33,27 @@ class Undecided(NamedTuple):
     revenue: Decimal
 
 
-async def conversions_before(connection: Connection, until: datetime) -> list[Undecided]:
-    """The conversions before a time that are pending or on hold, without tests."""
-    return [Undecided(*row) for row in await connection.fetch(_CONVERSIONS, until)]
+class Left(NamedTuple):
+    """What a close leaves undecided."""
+
+    conversions: list[Undecided]
+    postbacks: dict[str, int]  # how many, by their result
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """The same, ready for JSON."""
+        conversions = [
+            {**group._asdict(), "payout": show(group.payout), "revenue": show(group.revenue)}
+            for group in self.conversions
+        ]
+        return {"conversions": conversions, "postbacks": self.postbacks}
 
 
-async def postbacks_before(connection: Connection, until: datetime) -> dict[str, int]:
-    """The number of postbacks that arrived before a time and are not applied yet, by their result."""
+async def before(connection: Connection, until: datetime) -> Left:
+    """The conversions before a time that are pending or on hold, without tests.
+
+    And the postbacks that arrived before it and are not applied yet.
+    """
+    conversions = [Undecided(*row) for row in await connection.fetch(_CONVERSIONS, until)]
     first = first_hash_at(int(until.timestamp() * 1000))
-    return dict(await connection.fetch(_POSTBACKS, first))
+    return Left(conversions, dict(await connection.fetch(_POSTBACKS, first)))
