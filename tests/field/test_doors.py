@@ -122,6 +122,7 @@ ROUTES: Mapping[str, str] = {
         for what in ("clicks", "conversions")
         for end in ("", "/export", "/{id}")
     },
+    f"{ROOT}/offers/{{offer_id}}/copy": "management",  # the same type of name
     f"{ROOT}/clicks": "create clicks",
     f"{ROOT}/conversions": "create conversions",
     f"{ROOT}/conversions/{{id}}": "change a conversion",
