@@ -14,6 +14,7 @@ from starlette.types import ExceptionHandler
 
 from tracker.api import (
     audit,
+    cap_fill,
     catalogue,
     catalogue_changes,
     explain,
@@ -88,6 +89,7 @@ _RESOURCES = (
     affiliate_postbacks,
     catalogue,
     catalogue_changes,
+    cap_fill,
     offer_copies,
     tracking_links,
     tokens,
