@@ -9,19 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Iterator, Sequence
-from datetime import UTC, datetime
-from decimal import Decimal
 from itertools import islice
-from typing import NamedTuple
-from zoneinfo import ZoneInfoNotFoundError
 
-from tracker.domain import caps
-from tracker.domain.model import Cap, Counter, Period
+from tracker.ops import cap_counters
 from tracker.settings import Settings
 from tracker.store import alerts, db
 from tracker.store.conversions import cap_marks
-from tracker.store.conversions.cap_marks import FOR_GOOD, CapCount, ClickCap
 from tracker.stream import cap_counts
 from workers.retry import Retry
 
@@ -31,17 +24,6 @@ EVERY_SECONDS = 30.0
 MOST_COUNTERS = 10_000
 """Most counters of one look. Caps of each affiliate have one for each affiliate with clicks of late."""
 _RETRY_SECONDS = 10.0
-_DAY_SECONDS = 86_400
-_SLOTS_A_DAY = 96
-
-
-class _Watched(NamedTuple):
-    """A counter in the stream, and whose it is."""
-
-    cap: ClickCap
-    affiliate_id: int | None
-    counter: Counter
-    starts: int  # of the period, Unix seconds
 
 
 async def run(settings: Settings) -> None:
@@ -76,49 +58,13 @@ async def _note_caps(settings: Settings, connection: db.Connection) -> None:
     found = await cap_marks.click_caps(connection)
     if not found:
         return
-    yesterday = (now // _DAY_SECONDS - 1) * _SLOTS_A_DAY
-    affiliates = await cap_marks.busy_affiliates(connection, yesterday)
-    watched = list(islice(_watched(found, affiliates, now * 1000), MOST_COUNTERS))
+    affiliates = await cap_counters.busy_affiliates(connection, now)
+    watched = list(islice(cap_counters.watched(found, affiliates, now * 1000), MOST_COUNTERS))
     names = [each.counter.name for each in watched]
     used = await cap_counts.counted(settings.redis_url, settings.partitions, names)
-    full = [cap for cap in map(_count, watched, used) if cap.percents]
+    full = [cap for cap in map(cap_counters.count, watched, used) if cap.percents]
     marked = await cap_marks.marked(connection) if full else set()
     for cap in full:
         if cap.mark not in marked:
             async with connection.transaction():
                 await cap_marks.note(connection, cap)
-
-
-def _watched(found: Sequence[ClickCap], affiliates: Collection[int], millis: int) -> Iterator[_Watched]:
-    """The counters of caps at a moment (Unix milliseconds). An affiliate's own cap replaces that of each."""
-    own = {(cap.offer_id, cap.affiliate_id, cap.counts, cap.period) for cap in found if cap.affiliate_id}
-    for cap in found:
-        each = cap.affiliate_id == 0
-        for affiliate_id in affiliates if each else [cap.affiliate_id]:
-            if each and (cap.offer_id, affiliate_id, cap.counts, cap.period) in own:
-                continue
-            period = Period(cap.period)
-            as_edges = Cap(cap.affiliate_id, cap.counts == "uniques", period, cap.amount, cap.series)
-            try:
-                counter = caps.counter(as_edges, cap.offer_id, cap.time_zone, affiliate_id or 0, millis)
-                starts, _ = caps.bounds(period, cap.time_zone, millis)
-            except (ValueError, ZoneInfoNotFoundError):  # edges leave such an offer out
-                continue
-            yield _Watched(cap, affiliate_id, counter, starts)
-
-
-def _count(watched: _Watched, used: int) -> CapCount:
-    cap, ends = watched.cap, watched.counter.expires
-    return CapCount(
-        cap_id=cap.id,
-        offer_id=cap.offer_id,
-        affiliate_id=watched.affiliate_id,
-        counts=cap.counts,
-        period=cap.period,
-        amount=cap.amount,
-        starts_at=datetime.fromtimestamp(watched.starts, UTC),
-        ends_at=datetime.fromtimestamp(ends, UTC) if ends else FOR_GOOD,
-        closes=True,
-        currency=None,
-        used=Decimal(used),
-    )

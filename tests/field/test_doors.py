@@ -122,6 +122,8 @@ ROUTES: Mapping[str, str] = {
         for what in ("clicks", "conversions")
         for end in ("", "/export", "/{id}", *(["/times"] if what == "conversions" else []))
     },
+    f"{ROOT}/offers/{{offer_id}}/copy": "management",  # the same type of name
+    f"{ROOT}/offers/{{offer_id}}/cap-fill": _LISTS,
     f"{ROOT}/clicks": "create clicks",
     f"{ROOT}/conversions": "create conversions",
     f"{ROOT}/conversions/{{id}}": "change a conversion",
@@ -418,7 +420,9 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
         "ops/upgrade/goals.py _booked",
         "store/catalogue/edit.py read_object",
         "store/conversions/apply_postback.py _PostbackApplier._amounts_after",
+        "ops/cap_counters.py count",
         "store/conversions/caps.py CapBook._used_of",
+        "store/conversions/caps.py _fill_of",
         "store/conversions/caps.py _worth",
         "store/conversions/goal_prices.py",
         "store/reports/closes.py changed_since_close",

@@ -14,6 +14,7 @@ from starlette.types import ExceptionHandler
 
 from tracker.api import (
     audit,
+    cap_fill,
     catalogue,
     catalogue_changes,
     dead_letters,
@@ -22,6 +23,7 @@ from tracker.api import (
     ledger,
     manual_entries,
     marks,
+    offer_copies,
     operations,
     reports,
     saved_views,
@@ -99,6 +101,8 @@ _RESOURCES = (
     affiliate_postbacks,
     catalogue,
     catalogue_changes,
+    cap_fill,
+    offer_copies,
     tracking_links,
     tokens,
     users,

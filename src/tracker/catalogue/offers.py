@@ -328,6 +328,22 @@ OFFER_AFFILIATES = Resource(
     },
 )
 
+CAPS = Resource(
+    "offers/{offer_id}/caps",
+    "cap",
+    Table(
+        "cap",
+        tuple(Cap.model_fields),
+        parent="offer_id",
+        references=(_AFFILIATE,),
+        unique=("affiliate_id", "counts", "period"),
+    ),
+    Cap,
+    {"affiliate_id": parameters.Id, "period": parameters.choice("hour", "day", "month", "total")},
+    amounts=frozenset({"currency"}),
+    plain={"counts": ("clicks", "uniques", "conversions")},
+)
+
 RESOURCES = (
     OFFERS,
     Resource(
@@ -356,19 +372,5 @@ RESOURCES = (
         FreeValue,
         {"affiliate_id": parameters.Id},
     ),
-    Resource(
-        "offers/{offer_id}/caps",
-        "cap",
-        Table(
-            "cap",
-            tuple(Cap.model_fields),
-            parent="offer_id",
-            references=(_AFFILIATE,),
-            unique=("affiliate_id", "counts", "period"),
-        ),
-        Cap,
-        {"affiliate_id": parameters.Id, "period": parameters.choice("hour", "day", "month", "total")},
-        amounts=frozenset({"currency"}),
-        plain={"counts": ("clicks", "uniques", "conversions")},
-    ),
+    CAPS,
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from contextlib import suppress
 from functools import cache
 from graphlib import TopologicalSorter
 from typing import Annotated, Any, NamedTuple, TypeGuard, cast
@@ -28,7 +28,7 @@ from tracker.importing.entries import Entry
 from tracker.importing.values import error_of
 from tracker.store.catalogue import base_goals, edit
 from tracker.store.catalogue.edit import Author, Reference, Row
-from tracker.store.db import Connection, Pool
+from tracker.store.db import Connection
 
 _AUTHOR = Author(None, "import")
 
@@ -84,7 +84,7 @@ async def bring(
     `confirmed`: fields that are changed although Resource.asks wants a confirmation.
     `defaults`: as in Editor.
     """
-    pool = cast(Pool, _OneConnection(connection))
+    pool = edit.as_pool(connection)
     archived = _archived_in(entries)
     editor = Editor(pool, _AUTHOR, confirmed=confirmed, defaults=defaults, archived=archived)
     bringing = _Bringing(connection, editor, entries)
@@ -110,16 +110,6 @@ def in_order() -> list[Resource]:
     }
     before = {name: sorted(tables - {name, ""}) for name, tables in referred.items()}
     return [resources[name] for name in TopologicalSorter(before).static_order()]
-
-
-class _OneConnection:
-    """A pool with one connection, so that every change is part of its transaction."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def acquire(self) -> AbstractAsyncContextManager[Connection]:
-        return nullcontext(self._connection)
 
 
 class _Rows:

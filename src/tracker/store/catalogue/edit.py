@@ -6,10 +6,10 @@ Rows are JSON objects in both directions. PostgreSQL converts them.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import asyncpg
 import orjson
@@ -149,6 +149,19 @@ async def changing(
                     raise _TrialIsOverError
 
 
+class _OneConnection:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def acquire(self) -> AbstractAsyncContextManager[Connection]:
+        return nullcontext(self._connection)
+
+
+def as_pool(connection: Connection) -> Pool:
+    """A pool with this connection only, so that every change is part of its transaction."""
+    return cast(Pool, _OneConnection(connection))
+
+
 async def page(pool: Pool, table: Table, wanted: Wanted, number: int, per_page: int) -> Page:
     """A page of rows, and the number of all rows."""
     offset = (number - 1) * per_page
@@ -218,9 +231,10 @@ async def one(source: Pool | Connection, table: Table, place: Equals) -> Row | N
     return None if text is None else read_object(table, text)
 
 
-async def every(connection: Connection, table: Table) -> list[Row]:
-    """All rows, archived or not."""
-    rows = await connection.fetch(f"SELECT {as_object(table)} FROM {table.name}")  # noqa: S608
+async def every(connection: Connection, table: Table, place: Equals = MappingProxyType({})) -> list[Row]:
+    """All rows of a place, archived or not."""
+    where, values = _where(place)
+    rows = await connection.fetch(f"SELECT {as_object(table)} FROM {table.name} WHERE {where}", *values)  # noqa: S608
     return [read_object(table, text) for (text,) in rows]
 
 

@@ -32,6 +32,7 @@ _CLICK_CAPS = """
 SELECT cap.id, cap.offer_id, cap.affiliate_id, cap.counts, cap.period, cap.amount, cap.series, offer.time_zone
 FROM cap JOIN offer ON offer.id = cap.offer_id
 WHERE cap.counts IN ('clicks', 'uniques') AND cap.amount > 0 AND NOT offer.is_archived
+    AND ($1::bigint IS NULL OR offer.id = $1)
 ORDER BY cap.id
 """
 _BUSY_AFFILIATES = """
@@ -106,9 +107,9 @@ async def marked(connection: Connection) -> set[Mark]:
     return {tuple(row) for row in await connection.fetch(_MARKED)}
 
 
-async def click_caps(connection: Connection) -> list[ClickCap]:
-    """The caps that the stream counts, of offers that are not archived."""
-    return [ClickCap(*row) for row in await connection.fetch(_CLICK_CAPS)]
+async def click_caps(connection: Connection, offer_id: int | None = None) -> list[ClickCap]:
+    """The caps that the stream counts, of one offer or of all that are not archived."""
+    return [ClickCap(*row) for row in await connection.fetch(_CLICK_CAPS, offer_id)]
 
 
 async def busy_affiliates(connection: Connection, first_slot: int) -> Collection[int]:

@@ -26,16 +26,22 @@ _CAPS = """
 SELECT id, affiliate_id, counts, period, amount, on_reached = 'close', currency, counts_after,
        (SELECT time_zone FROM offer WHERE id = offer_id)
 FROM cap WHERE offer_id = $1 AND counts IN ('conversions', 'payout', 'revenue')
-    AND (affiliate_id IS NULL OR affiliate_id IN (0, $2))
+    AND ($2::bigint IS NULL OR affiliate_id IS NULL OR affiliate_id IN (0, $2))
+ORDER BY id
 """
-_USED = """
-SELECT CASE $5
+_AMOUNT = """CASE $5
     WHEN 'conversions' THEN count(*)
     WHEN 'payout' THEN coalesce(sum(payout) FILTER (WHERE payout_currency = $6), 0)
-    ELSE coalesce(sum(revenue) FILTER (WHERE revenue_currency = $6), 0) END
+    ELSE coalesce(sum(revenue) FILTER (WHERE revenue_currency = $6), 0) END"""
+_COUNTED = """
 FROM conversion WHERE offer_id = $1 AND ($2::bigint IS NULL OR affiliate_id = $2)
     AND created_at >= $3 AND created_at < $4 AND id > $7
     AND status <> 'rejected' AND NOT is_test AND NOT is_unproven
+"""
+_USED = f"SELECT {_AMOUNT} {_COUNTED}"
+_USED_BY_EACH = f"""
+SELECT affiliate_id, {_AMOUNT} AS used {_COUNTED}
+GROUP BY affiliate_id ORDER BY used DESC, affiliate_id LIMIT $8
 """
 _CLOSE_OFFER = """
 UPDATE offer SET closed_until = $2 WHERE id = $1 AND coalesce(closed_until, '-infinity') < $2 RETURNING true
@@ -139,10 +145,7 @@ class CapBook:
 
     async def _note(self, cap: _Cap, count: _Count, used: Decimal) -> None:
         """Note a cap that is nearly full or full. This transaction notes it once."""
-        full = CapCount(
-            *(cap.id, count.offer_id, count.affiliate_id, cap.counts, cap.period, cap.amount),
-            *(count.start, count.end, cap.closes, cap.currency, used),
-        )
+        full = _full(cap, count, used)
         percents = full.percents
         if percents and self._noted.get((cap.id, count)) != percents:
             self._noted[cap.id, count] = percents
@@ -159,6 +162,46 @@ class CapBook:
             logger.info(
                 "offer %s is closed%s until %s: %s cap", count.offer_id, whom, count.end, count.counts
             )
+
+
+async def fill(
+    connection: Connection, offer_id: int, affiliate_id: int | None, millis: int, most: int
+) -> list[CapCount]:
+    """How full the caps of an offer are in the periods of a moment (Unix milliseconds).
+
+    A cap of each affiliate is counted for one affiliate, or (None) for the `most` that fill it most.
+    """
+    rows = await connection.fetch(_CAPS, offer_id, affiliate_id)
+    caps = list(map(_Cap._make, rows))
+    own = {(cap.counts, cap.period, cap.affiliate_id) for cap in caps if cap.affiliate_id}
+    found = []
+    for cap in caps:
+        used = await _fill_of(connection, cap, offer_id, affiliate_id, millis, most)
+        found += [
+            _full(cap, _count(cap, offer_id, whose or 0, millis), amount)
+            for whose, amount in used
+            if cap.affiliate_id != 0 or (cap.counts, cap.period, whose) not in own
+        ]
+    return found
+
+
+async def _fill_of(
+    connection: Connection, cap: _Cap, offer_id: int, affiliate_id: int | None, millis: int, most: int
+) -> list[tuple[int | None, Decimal]]:
+    """The affiliates (None: all together) that a cap counts, with what they used."""
+    whose = affiliate_id if cap.affiliate_id == 0 else cap.affiliate_id
+    count = _count(cap, offer_id, whose or 0, millis)
+    if cap.affiliate_id == 0 and affiliate_id is None:
+        every = count._replace(affiliate_id=None)
+        return [(id_, Decimal(used)) for id_, used in await connection.fetch(_USED_BY_EACH, *every, most)]
+    return [(whose, Decimal(await connection.fetchval(_USED, *count)))]
+
+
+def _full(cap: _Cap, count: _Count, used: Decimal) -> CapCount:
+    return CapCount(
+        *(cap.id, count.offer_id, count.affiliate_id, cap.counts, cap.period, cap.amount),
+        *(count.start, count.end, cap.closes, cap.currency, used),
+    )
 
 
 def _in_force(caps: Iterable[_Cap]) -> list[_Cap]:
