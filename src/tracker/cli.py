@@ -53,7 +53,7 @@ COMMANDS = {
     "status-upload": "set the statuses of conversions from an advertiser's file",
     "period-close": "close the books of a period for good",
     "orphans": "show hits that named an unknown offer or affiliate",
-    "demo": "fill an empty catalogue with a small demo network",
+    "demo": "fill the tracker with a small demo network, or with a made-up history",
     "token": "create, show, rotate and revoke API tokens",
     "users": "invite people, change their roles, and reset their passwords",
 }

@@ -76,7 +76,7 @@ class Importer:
 
     async def kill(self, sql: str, *words: str | Path) -> None:
         """Run the command with small batches in a process, and kill it once a query has a row."""
-        program = (sys.executable, "-c", _IN_SMALL_BATCHES, "import", *words)
+        program = (sys.executable, "-c", _IN_SMALL_BATCHES, *words)
         process = await asyncio.create_subprocess_exec(*program)
         await until(lambda: self.fetch(sql))
         process.kill()

@@ -249,7 +249,7 @@ async def test_killed_replacement_goes_on(importer: Importer) -> None:
         assert (await _import(importer, kind, content)).code == 0
     for kind, content in _many("NO", "0.02").items():
         path = importer.file(f"{kind}.csv", content)
-        await importer.kill("SELECT FROM import_run WHERE replaced > 0", kind, path, "--replace")
+        await importer.kill("SELECT FROM import_run WHERE replaced > 0", "import", kind, path, "--replace")
         ((done, replaced),) = await importer.fetch(
             f"SELECT rows, replaced FROM import_run WHERE replaced > 0 AND kind = '{kind}'"
         )

@@ -353,7 +353,7 @@ async def test_killed_undo_goes_on(importer: Importer) -> None:
     for table in ("conversion", "click"):
         ((first,),) = await importer.fetch(f"SELECT count(*) FROM {table}")
         begun = f"SELECT FROM {table} HAVING count(*) < {first}"
-        await importer.kill(begun, "undo", "--source", "earlier", "--reverse-booked", "--yes")
+        await importer.kill(begun, "import", "undo", "--source", "earlier", "--reverse-booked", "--yes")
         await _agrees(importer)
         ((now,),) = await importer.fetch(
             "SELECT (SELECT count(*) FROM click) + (SELECT count(*) FROM conversion)"

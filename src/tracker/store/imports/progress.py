@@ -40,6 +40,13 @@ UPDATE import_run SET rows = rows + $2, stored = stored + $3, present = present 
 WHERE digest = $1
 """
 _FORGET = "DELETE FROM import_run WHERE digest = $1"
+_FILES = "SELECT DISTINCT file FROM import_run WHERE source = $1 AND kind = $2 ORDER BY file"
+_HAS_OTHER_CLICKS = """
+SELECT EXISTS (
+    SELECT FROM click
+    WHERE NOT EXISTS (SELECT FROM imported_click WHERE hash = click.hash AND imported_click.source = $1)
+)
+"""
 
 
 # The checked rows of a file. The first of several rows with the same hash is kept.
@@ -160,6 +167,16 @@ async def go_on(connection: Connection, digest: bytes, batch: Batch, unread: int
 async def forget(connection: Connection, digest: bytes) -> None:
     """Make a file start from its beginning again."""
     await connection.execute(_FORGET, digest)
+
+
+async def files_of(connection: Connection, source: str, kind: str) -> list[str]:
+    """The names of the files of a source whose import has begun."""
+    return [row["file"] for row in await connection.fetch(_FILES, source, kind)]
+
+
+async def has_other_clicks(connection: Connection, source: str) -> bool:
+    """Whether any click is stored that no import of the source has brought."""
+    return bool(await connection.fetchval(_HAS_OTHER_CLICKS, source))
 
 
 async def begin_check(connection: Connection) -> None:
