@@ -104,7 +104,8 @@ async def client_of(database: Settings, kind: str, *scopes: str) -> AsyncIterato
 _KEPT = ("views", "views/{id}", "shares", "shares/{id}")
 WRITTEN = {
     "affiliate": {
-        f"{VIEWS['affiliate']}/{path}" for path in ("applications", "postbacks", "postbacks/{id}", *_KEPT)
+        f"{VIEWS['affiliate']}/{path}"
+        for path in ("applications", "postbacks", "postbacks/{id}", "postbacks/{id}/test", *_KEPT)
     },
     "advertiser": {f"{VIEWS['advertiser']}/{path}" for path in _KEPT},
 }
@@ -244,7 +245,7 @@ async def test_affiliate_sees_its_offers_with_its_links(database: Settings) -> N
     async with client_of(database, "affiliate") as client:
         page = (await client.get(f"{VIEWS['affiliate']}/offers")).json()
         no_times = {"starts_at": None, "ends_at": None}
-        of = {"status": "active", "affiliate_id": 513}
+        of = {"status": "active", "affiliate_id": 513, "payouts": []}
         own = {"id": 3, "name": "Own", "visibility": "public", **of, **no_times}
         approved = {"id": 5, "name": "Approved", "visibility": "approval", **of}
         times = {"starts_at": "infinity", "ends_at": "2027-01-01T00:00:00+00:00"}
