@@ -36,6 +36,7 @@ from tracker.api import (
 )
 from tracker.api.clicks import create as create_clicks
 from tracker.api.clicks import endpoints as clicks
+from tracker.api.clicks import story as click_stories
 from tracker.api.clicks.creator import Creator
 from tracker.api.conversions import (
     affiliate_postbacks,
@@ -81,6 +82,7 @@ _LONGEST_WAIT_SECONDS = 10.0  # for a connection to Postgres that another reques
 
 _RESOURCES = (
     clicks,
+    click_stories,
     create_clicks,
     times,
     conversions,
