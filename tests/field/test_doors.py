@@ -125,8 +125,9 @@ ROUTES: Mapping[str, str] = {
     f"{ROOT}/offers/{{offer_id}}/copy": "management",  # the same type of name
     f"{ROOT}/offers/{{offer_id}}/cap-fill": _LISTS,
     **{
-        f"{ROOT.removesuffix('users')}{whose}/clicks/{{id}}/story": _LISTS
+        f"{ROOT.removesuffix('users')}{whose}/{path}": _LISTS
         for whose in ("users", "affiliates", "advertisers")
+        for path in ("clicks/{id}/story", "search")
     },
     f"{ROOT}/clicks": "create clicks",
     f"{ROOT}/conversions": "create conversions",
@@ -372,6 +373,7 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
         "api/catalogue.py _name",
         "api/openapi/document.py _tags",
         "api/clicks/story.py _of_partner",
+        "reading/search.py _named",
         "api/partner_access/endpoints.py PartnerView.tag",
         "api/partner_access/endpoints.py _report.report",
         "api/partner_access/endpoints.py _balances",

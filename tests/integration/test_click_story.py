@@ -148,7 +148,7 @@ async def test_affiliate_sees_its_side(happened: Settings) -> None:
     assert others.status_code == 404
     assert story.keys() == {"click", "why", "events", "totals", "conversions", "sent_postbacks"}
     assert [row["payout"] for row in story["conversions"]] == ["2.50"]
-    assert "url" not in story["sent_postbacks"][0]
+    assert story["sent_postbacks"][0]["url"] == "https://p.test/?sum=2.50"
     assert "revenue" not in str(story)
     kinds = {event["kind"] for event in story["events"]}
     assert kinds == {"click", "redirect", "conversion", "change", "sent_postback", "attempt"}

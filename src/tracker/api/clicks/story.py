@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, create_model
@@ -24,12 +25,12 @@ from tracker.catalogue.resource import READ as OFFERS_SCOPE
 from tracker.reading.keys import KEY, KeyQuery
 from tracker.reading.story import MOST, Sight, story
 from tracker.reading.visibility import Visibility
+from tracker.store.tokens import Token
 
 _TAG = "Clicks"
 _IN_PATH = {"id": KEY}
 _SENT_KEYS = tuple(SentPostback.model_fields)
 _FILLED = ("url", "last_error")  # may carry amounts
-_SENT_TO_AFFILIATE = tuple(key for key in _SENT_KEYS if key not in ("key", "change_id", *_FILLED))
 _NEWEST = f"The newest {MOST}."
 
 
@@ -132,15 +133,18 @@ async def get_click_story(call: Call[KeyQuery]) -> Response:
     """
     token = call.token
     sees = token.allows(CONVERSIONS_SCOPE)
-    hidden = _FILLED if token.hides_money else ()
     sight = Sight(
         conversions=WHOLE.seen_by(token) if sees else None,
         has_postbacks=sees,
-        sent=[key for key in _SENT_KEYS if key not in hidden] if sees else (),
+        sent=_sent_keys(token) if sees else (),
         has_book=token.allows(BOOK_SCOPE),
         has_rules=token.allows(OFFERS_SCOPE),
     )
     return await _answer(call, ALL.seen_by(token), sight, Story)
+
+
+def _sent_keys(token: Token) -> Sequence[str]:
+    return [key for key in _SENT_KEYS if not (token.hides_money and key in _FILLED)]
 
 
 async def _answer(call: Call[Any], clicks: Visibility, sight: Sight, model: type[BaseModel]) -> Response:
@@ -159,8 +163,7 @@ def _of_partner(kind: str) -> Answer:
     }
     is_affiliate = kind == "affiliate"
     if is_affiliate:
-        sent: Any = row_model(kind, SentPostback, _SENT_TO_AFFILIATE)
-        fields["sent_postbacks"] = (list[sent] | None, Story.model_fields["sent_postbacks"])
+        fields["sent_postbacks"] = (list[SentPostback] | None, Story.model_fields["sent_postbacks"])
     answer = create_model(f"{kind.capitalize()}Story", __base__=_Story, __doc__=Story.__doc__, **fields)
 
     @endpoint(
@@ -180,7 +183,7 @@ def _of_partner(kind: str) -> Answer:
         sees = token.allows(CONVERSIONS_SCOPE)
         sight = Sight(
             conversions=Visibility(CONVERSIONS[kind]).seen_by(token) if sees else None,
-            sent=_SENT_TO_AFFILIATE if sees and is_affiliate else (),
+            sent=_sent_keys(token) if sees and is_affiliate else (),
         )
         return await _answer(call, Visibility(CLICKS[kind]).seen_by(token), sight, answer)
 
