@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.responses import Response
@@ -127,8 +128,10 @@ async def answer_click_export(call: Call[Any], query: ExportQuery, visibility: V
     """All visible clicks of the filters."""
     query = await clicks.by_hash(call.state.pool, query, visibility)
     filtered, order = visibility.narrow(query.clicks(call.network_zone)), query.order(call.network_zone)
-    chunks = click_export.export(call.state.pool, filtered, order, visibility.keys)
-    return await answer_export(call.request, chunks, name="clicks", keys=visibility.keys, query=query)
+    chosen: Sequence[str] | None = query.columns
+    keys = tuple(dict.fromkeys(chosen or visibility.keys))
+    chunks = click_export.export(call.state.pool, filtered, order, keys)
+    return await answer_export(call.request, chunks, name="clicks", keys=keys, query=query)
 
 
 async def _feed(call: Call[Any], query: ListQuery, visibility: Visibility, after_id: int) -> Response:
