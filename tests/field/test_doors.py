@@ -124,6 +124,11 @@ ROUTES: Mapping[str, str] = {
     },
     f"{ROOT}/offers/{{offer_id}}/copy": "management",  # the same type of name
     f"{ROOT}/offers/{{offer_id}}/cap-fill": _LISTS,
+    **{
+        f"{ROOT.removesuffix('users')}{whose}/{path}": _LISTS
+        for whose in ("users", "affiliates", "advertisers")
+        for path in ("clicks/{id}/story", "search")
+    },
     f"{ROOT}/clicks": "create clicks",
     f"{ROOT}/conversions": "create conversions",
     f"{ROOT}/conversions/{{id}}": "change a conversion",
@@ -367,6 +372,8 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
     "a text of our own, or of a program that we started": (
         "api/catalogue.py _name",
         "api/openapi/document.py _tags",
+        "api/clicks/story.py _of_partner",
+        "reading/search.py _named",
         "api/partner_access/endpoints.py PartnerView.tag",
         "api/partner_access/endpoints.py _report.report",
         "api/partner_access/endpoints.py _balances",
@@ -397,6 +404,7 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
         "ops/backup/programs.py _complaint",
         "ops/explain.py _fallbacks",
         "ops/explain.py _outcome",
+        "ops/explain.py explain_stored",
         "ops/ledger.py _line",
         "processes/children.py _open_locks",
         "processes/children.py _started_at",

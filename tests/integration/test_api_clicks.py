@@ -471,6 +471,39 @@ async def test_exports_keep_every_character(database: Settings, control: str) ->
         assert (head.status_code, head.content) == (200, b"")
 
 
+@pytest.mark.parametrize(
+    "columns",
+    [
+        ("hash",),
+        ("created_at",),
+        ("sale_status", "aff_sub", "has_conversions"),
+        ("created_at", "adv_sub", "hash", "id"),
+        ("aff_sub", "aff_sub2", "aff_sub"),
+        KEYS[::-1],
+    ],
+)
+@pytest.mark.parametrize("control", ["", "\t"])
+async def test_export_has_the_chosen_columns(
+    database: Settings, columns: tuple[str, ...], control: str
+) -> None:
+    rows = [a_row(hash=hash_at(NOON + n), aff_sub=f"{n}{control}", aff_sub2='"') for n in range(3)]
+    await store(database, rows)
+    told = {"sale_status": "paid", "adv_sub": "x"}
+    await store_conversions(database, [a_conversion(rows[1], **told)])
+    async with api_of(database) as client:
+        listing = (await listed(client))["data"]
+        query = {"columns": ",".join(columns)}
+        export = await client.get(f"{CLICKS}/export", params=query)
+        shown = [{name: row[name] for name in columns} for row in listing]
+        assert [orjson.loads(line) for line in export.content.splitlines()] == shown
+        assert all(list(orjson.loads(line)) == list(shown[0]) for line in export.content.splitlines())
+        export = await client.get(f"{CLICKS}/export", params=query | {"format": "csv"})
+        table = list(csv.DictReader(io.StringIO(export.text, newline="")))
+        assert table == [{name: _as_csv(value) for name, value in row.items()} for row in shown]
+        wrong = await client.get(f"{CLICKS}/export", params={"columns": "hash,nonsense"})
+        assert wrong.json()["errors"].keys() == {"columns"}
+
+
 @pytest.mark.parametrize("text", ["'", "$1", "\\", "\\'$2 %s; --"])
 async def test_export_takes_a_filter_by_its_letters(database: Settings, text: str) -> None:
     await store(database, [a_row(hash=hash_at(NOON + n), aff_sub=text if n else "b") for n in range(3)])

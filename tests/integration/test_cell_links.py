@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl
 from zoneinfo import ZoneInfo
@@ -28,6 +29,7 @@ from tests.integration.test_api_reports import (
 from tracker.api.clicks.endpoints import PATH as CLICKS
 from tracker.api.conversions.endpoints import PATH as CONVERSIONS
 from tracker.dashboard.cell_links import Cell, CellLinks
+from tracker.domain.periods import PERIODS
 from tracker.domain.rates import Rate
 from tracker.settings import Settings
 from tracker.store.reports.measures import MEASURES
@@ -176,6 +178,14 @@ def test_ratios_lead_nowhere(measure: str) -> None:
 )
 def test_cell_without_rows_or_filter_leads_nowhere(asked: str, groups: dict[str, Any], measure: str) -> None:
     assert CellLinks(parse_qsl(asked), "UTC").cell(groups, measure) is None
+
+
+def test_period_is_told_by_its_days() -> None:
+    cell = CellLinks([("period", "last_month")], "Europe/Berlin").cell({}, "gross")
+    first, last = PERIODS["last_month"](datetime.now(ZoneInfo("Europe/Berlin")).date())
+    assert cell is not None
+    days = (("created_from", str(first)), ("created_to", str(last)))
+    assert cell.parameters == (("is_test", "false"), *days)
 
 
 def test_texts_of_visitors_stay_texts() -> None:

@@ -27,6 +27,7 @@ from tracker.api import (
     operations,
     reports,
     saved_views,
+    search,
     shares,
     statements,
     tokens,
@@ -36,6 +37,7 @@ from tracker.api import (
 )
 from tracker.api.clicks import create as create_clicks
 from tracker.api.clicks import endpoints as clicks
+from tracker.api.clicks import story as click_stories
 from tracker.api.clicks.creator import Creator
 from tracker.api.conversions import (
     affiliate_postbacks,
@@ -81,6 +83,7 @@ _LONGEST_WAIT_SECONDS = 10.0  # for a connection to Postgres that another reques
 
 _RESOURCES = (
     clicks,
+    click_stories,
     create_clicks,
     times,
     conversions,
@@ -112,6 +115,7 @@ _RESOURCES = (
     own_postbacks,
     own_sent_postbacks,
     applications,
+    search,
     audit,
     operations,
     dead_letters,

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 from tracker.dashboard.html import ROOT
 from tracker.domain import normalise
 from tracker.domain.local_time import first_second, last_second, read_local, zone_named
+from tracker.domain.periods import PERIODS
 from tracker.reading.clicks import FilterQuery, ListQuery
 from tracker.reading.conversions import ConversionListQuery
 from tracker.reading.filters import EXCLUDE
@@ -87,6 +88,7 @@ class CellLinks:
 
     Raises:
         ValueError: a parameter of time cannot be read.
+        KeyError: there is no such period.
     """
 
     def __init__(self, asked: Iterable[tuple[str, str]], network_zone: str) -> None:
@@ -95,8 +97,7 @@ class CellLinks:
             given.setdefault(name, []).append(value)
         self._basis = given.get("date_basis", ["click"])[0]
         self._zone = zone_named(given.get("tz", [network_zone])[0])
-        start, end = (_time(given, edge) for edge in ("from", "to"))
-        self._span = _Span(start, end)
+        self._span = _span_of(given, self._zone)
         known = FilterQuery.model_fields.keys() - {*_TIMES_OF}
         self._filters = {name: values for name, values in given.items() if name in known}
 
@@ -178,7 +179,16 @@ def _text(time: datetime | None, of_day: str) -> str:
     return "" if time is None else f"{time:%Y-%m-%d %H:%M:%S}".removesuffix(f" {of_day}")
 
 
-def _time(given: Mapping[str, Sequence[str]], edge: str) -> datetime | None:
+def _span_of(given: _Parameters, zone: tzinfo) -> _Span:
+    """The span of the report: the days of its period, or its times."""
+    if "period" in given:
+        first, last = PERIODS[given["period"][0]](datetime.now(zone).date())
+        return _days(first.isoformat(), (last - first).days + 1)
+    start, end = (_time(given, edge) for edge in ("from", "to"))
+    return _Span(start, end)
+
+
+def _time(given: _Parameters, edge: str) -> datetime | None:
     """A time of the report by either of its names."""
     for name in (f"created_{edge}", f"created_at_{edge}"):
         if name in given:

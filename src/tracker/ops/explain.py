@@ -12,12 +12,14 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from tracker.domain import macros, targeting
+from tracker.domain.click_fields import ADV_SUBS, AFF_SUBS
 from tracker.domain.click_id import first_hash_at
 from tracker.domain.model import (
     Choice,
     Click,
     Device,
     Fallback,
+    Geo,
     Link,
     Outcome,
     Outcomes,
@@ -101,24 +103,82 @@ async def explain(settings: Settings, geo: Locator, question: Question) -> Expla
         "at": _time(click.millis),
         "link": _link(click.link),
         **({"read_leniently": True} if click is not strict else {}),
-        "offer": {"id": click.offer.id, "name": click.offer.name, "rules": _rules(click.offer.rules, click)},
-        "affiliate": {
-            "id": click.affiliate.id,
-            "name": click.affiliate.name,
-            "status": click.affiliate.status,
-        },
+        **_parties(click),
         "visitor": _described(click),
         **closed,
+        **_rules_of(click, catalogue),
+        **decided,
+        **_if_active(click, catalogue),
+        "problems": _problems(catalogue),
+    }
+
+
+async def explain_stored(connection: db.Connection, row: Mapping[str, Any]) -> Explanation | None:
+    """What today's rules say of a stored click, with its device and place as they were stored.
+
+    None if its offer or affiliate is gone. `row`: the click with all keys of its list.
+    """
+    link, visitor = _stored_link(row), Visitor(**{name: row[name] or "" for name in Visitor._fields})
+    catalogue = Catalogue()
+    await add_touched(connection, catalogue, [link])
+    place = Geo(*(row[name] for name in Geo._fields))
+    found = assemble(row["hash"], link, visitor, None, catalogue, _Place(place))
+    if found is None:
+        return None
+    device = Device(**{name: row[_COLUMNS.get(name, name)] or "" for name in Device._fields})
+    key, is_test = int(row["visitor_key"], 16), bool(row["is_test"])
+    click = found._replace(device=device, visitor_key=key, is_test=is_test)
+    choice = choose_offer_url(click, click.offer, click.terms, catalogue, is_new=bool(row["is_unique"]))
+    return {
+        **_parties(click),
+        **await _closed(connection, click),
+        **_rules_of(click, catalogue),
+        "choice": {"offer_url_id": choice.url.id, "reason_name": "none"}
+        if isinstance(choice, Choice)
+        else {"offer_url_id": None, "reason_name": choice.name.lower()},
+        "problems": _problems(catalogue),
+    }
+
+
+class _Place(NamedTuple):
+    """The place of one address."""
+
+    place: Geo
+
+    def locate(self, _ip: str, /) -> Geo:
+        return self.place
+
+
+def _stored_link(row: Mapping[str, Any]) -> Link:
+    """The link of a stored click, as it was understood then."""
+    names = {"url_id": "requested_url_id", "offer_id": "requested_offer_id", "source": "affiliate_source"}
+    plain = ("offer_id", "affiliate_id", "url_id", "source", "external_id", "gaid", "idfa")
+    values = [row[names.get(name, name)] for name in plain]
+    texts = ["" if value is None else value for value in values[3:]]
+    subs = (tuple(row[name] or "" for name in some) for some in (AFF_SUBS, ADV_SUBS))
+    return Link(*values[:3], *texts, *subs)
+
+
+def _parties(click: Click) -> Explanation:
+    offer, affiliate = click.offer, click.affiliate
+    return {
+        "offer": {"id": offer.id, "name": offer.name, "rules": _rules(offer.rules, click)},
+        "affiliate": {"id": affiliate.id, "name": affiliate.name, "status": affiliate.status},
+    }
+
+
+def _rules_of(click: Click, catalogue: Catalogue) -> Explanation:
+    return {
         "is_test": click.is_test,
         "bot_reason": click.bot_reason,
         "urls": _urls(click),
         "fallbacks": _fallbacks(click, catalogue),
-        **decided,
-        **_if_active(click, catalogue),
-        "problems": [
-            f"{table} {key}: {why}" for (table, key), whys in catalogue.problems.items() for why in whys
-        ],
     }
+
+
+def _problems(catalogue: Catalogue) -> list[str]:
+    """Errors in the rows that were read."""
+    return [f"{table} {key}: {why}" for (table, key), whys in catalogue.problems.items() for why in whys]
 
 
 async def _closed(connection: db.Connection, click: Click) -> Explanation:

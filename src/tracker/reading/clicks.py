@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tracker.domain.click_fields import COLUMN_FILTERS, FILTERS, ordered
-from tracker.parameters import Bool, about
+from tracker.parameters import Bool, about, words
 from tracker.reading import keys
 from tracker.reading.filters import conditions, of_clicks, parameters
 from tracker.reading.keys import SourceQuery
@@ -14,6 +15,7 @@ from tracker.reading.listing import Walk
 from tracker.reading.query import FeedQuery, FormatQuery, SpanQuery
 from tracker.reading.visibility import Visibility
 from tracker.store.clicks import list as click_list
+from tracker.store.clicks.columns import KEYS
 from tracker.store.clicks.list import ClickFilter
 from tracker.store.db import Pool
 
@@ -68,8 +70,20 @@ class EveryFilterQuery(parameters(of_clicks(["is_test"])), FilterQuery):  # type
         return found._replace(is_invalid=self.is_invalid)
 
 
+def columns_of(keys: Sequence[str]) -> Any:
+    """The type of `columns`, and its default: some of the keys that a row has."""
+    return words(*keys), about(
+        "Only these columns, in this order, separated by commas. Default: all that a row has."
+    )
+
+
+_columns, _columns_field = columns_of(KEYS)
+
+
 class ExportQuery(EveryFilterQuery, FormatQuery):
-    """An export: which clicks, in which order and format."""
+    """An export: which clicks, in which order and format, with which columns."""
+
+    columns: _columns = _columns_field  # type: ignore[valid-type]
 
 
 class ListQuery(EveryFilterQuery, FeedQuery):

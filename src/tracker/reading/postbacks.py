@@ -62,7 +62,7 @@ def walk(pool: Pool, query: PostbackLogQuery, network_zone: str, *, hides_money:
         ParameterError: two parameters contradict each other.
     """
     postbacks, order = query.postbacks(network_zone), query.order(network_zone)
-    shown = _without_money if hides_money else lambda read: read
+    shown = _showing if hides_money else lambda read: read
     return Walk(
         shown(partial(postback_log.page, pool, postbacks, order)),
         shown(partial(postback_log.page_after, pool, postbacks, order)),
@@ -71,15 +71,15 @@ def walk(pool: Pool, query: PostbackLogQuery, network_zone: str, *, hides_money:
     )
 
 
-def _without_money(read: Callable[..., Awaitable[Page]]) -> Callable[..., Awaitable[Page]]:
+def _showing(read: Callable[..., Awaitable[Page]]) -> Callable[..., Awaitable[Page]]:
     async def shown(*wanted: object) -> Page:
         page = await read(*wanted)
-        return page._replace(rows=[_plain(row) for row in page.rows])
+        return page._replace(rows=[without_money(row) for row in page.rows])
 
     return shown
 
 
-def _plain(row: Row) -> Row:
+def without_money(row: Row) -> Row:
     """A postback without what may carry amounts. Only what never does is known.
 
     In a form any name, and a segment of the path, may be that of an amount. So only what the form made of

@@ -46,7 +46,7 @@ async def page(pool: Pool, walked: PagedTable, number: int, per_page: int) -> Pa
     if offset > MAX_OFFSET:
         raise TooDeepError(f"pages lead only up to {MAX_OFFSET:,} rows deep")
     async with reading(pool, "repeatable_read") as connection:
-        total = await _count(connection, walked)
+        total = await count(connection, walked)
         records = await read(connection, walked, per_page, offset=offset)
     return PageQuery(records, total, offset + len(records) < total)
 
@@ -57,7 +57,7 @@ async def page_after(
     """The page after the row `last_hash`. Counts the rows unless their total is known."""
     async with reading(pool, "repeatable_read") as connection:
         if total is None:
-            total = await _count(connection, walked)
+            total = await count(connection, walked)
         records = await read(connection, walked, per_page + 1, after=last_hash)
     return PageQuery(records[:per_page], total, len(records) > per_page)
 
@@ -99,6 +99,6 @@ ORDER BY {order}
     return records
 
 
-async def _count(connection: Connection, walked: PagedTable) -> int:
+async def count(connection: Connection, walked: PagedTable) -> int:
     statement = f"SELECT count(*) FROM {walked.table} WHERE {walked.condition}"  # noqa: S608
     return int(await connection.fetchval(statement, *walked.values))

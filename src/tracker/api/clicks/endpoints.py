@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.responses import Response
@@ -21,15 +22,16 @@ from tracker.reading.visibility import Visibility
 from tracker.store.clicks import export as click_export
 from tracker.store.clicks import list as click_list
 from tracker.store.clicks.columns import KEYS
+from tracker.store.paging import Row
 
 PATH = "/backend/open-api/v1/users/clicks"
 
-_SCOPE = "clicks:read"
-_ALL = Visibility(KEYS)
+SCOPE = "clicks:read"
+ALL = Visibility(KEYS)
 
 
 @endpoint(
-    scope=_SCOPE,
+    scope=SCOPE,
     query=ListQuery,
     without_money=ListQuery,
     returns=ClickList,
@@ -44,11 +46,11 @@ async def list_clicks(call: Call[ListQuery]) -> Response:
     other filters pages end after 10,000 rows: use `next_cursor` from there on. When clocks go back, a local
     time occurs twice: created_from means the earlier one and created_to the later one.
     """
-    return await answer_clicks(call, call.query, _ALL.seen_by(call.token))
+    return await answer_clicks(call, call.query, ALL.seen_by(call.token))
 
 
 @endpoint(
-    scope=_SCOPE,
+    scope=SCOPE,
     query=KeyQuery,
     without_money=KeyQuery,
     returns=ClickList,
@@ -62,11 +64,11 @@ async def get_click(call: Call[KeyQuery]) -> Response:
     By its id, its hash, or its id in an earlier tracker. An id that means several clicks is 422, and the
     answer names the values of `source` that tell them apart. The envelope is that of the list.
     """
-    return await answer_click(call, _ALL.seen_by(call.token))
+    return await answer_click(call, ALL.seen_by(call.token))
 
 
 @endpoint(
-    scope=_SCOPE,
+    scope=SCOPE,
     query=ExportQuery,
     without_money=ExportQuery,
     returns=None,
@@ -83,7 +85,7 @@ async def export_clicks(call: Call[ExportQuery]) -> Response:
     apostrophe, and `tracker import` restores the original values. An export that fails ends without the last
     chunk of its HTTP transfer, and clients report an incomplete answer.
     """
-    return await answer_click_export(call, call.query, _ALL.seen_by(call.token))
+    return await answer_click_export(call, call.query, ALL.seen_by(call.token))
 
 
 routes: list[Route] = [
@@ -103,6 +105,11 @@ async def answer_clicks(call: Call[Any], query: ListQuery, visibility: Visibilit
 
 
 async def answer_click(call: Call[KeyQuery], visibility: Visibility) -> Response:
+    """The click that the path names, if it is visible."""
+    return answer_one(await read_click(call, visibility))
+
+
+async def read_click(call: Call[KeyQuery], visibility: Visibility) -> Row:
     """The click that the path names.
 
     Raises:
@@ -114,15 +121,17 @@ async def answer_click(call: Call[KeyQuery], visibility: Visibility) -> Response
         errors = {"id": ["does not exist"]}
         detail = "There is no click with this id or hash."
         raise Problem(404, detail, errors=errors, headers=header(call.complete_until))
-    return answer_one(row)
+    return row
 
 
 async def answer_click_export(call: Call[Any], query: ExportQuery, visibility: Visibility) -> Response:
     """All visible clicks of the filters."""
     query = await clicks.by_hash(call.state.pool, query, visibility)
     filtered, order = visibility.narrow(query.clicks(call.network_zone)), query.order(call.network_zone)
-    chunks = click_export.export(call.state.pool, filtered, order, visibility.keys)
-    return await answer_export(call.request, chunks, name="clicks", keys=visibility.keys, query=query)
+    chosen: Sequence[str] | None = query.columns
+    keys = tuple(dict.fromkeys(chosen or visibility.keys))
+    chunks = click_export.export(call.state.pool, filtered, order, keys)
+    return await answer_export(call.request, chunks, name="clicks", keys=keys, query=query)
 
 
 async def _feed(call: Call[Any], query: ListQuery, visibility: Visibility, after_id: int) -> Response:

@@ -26,7 +26,7 @@ PATH = "/backend/open-api/v1/users/conversions"
 
 READ_SCOPE, BOOK_SCOPE = "conversions:read", "money:read"
 ALL = Visibility(KEYS)
-_WHOLE = Visibility((*KEYS, "changes", "entries", "corrections"))
+WHOLE = Visibility((*KEYS, "changes", "entries", "corrections"))
 """One conversion, with its history and its money."""
 
 
@@ -62,7 +62,7 @@ async def get_conversion(call: Call[KeyQuery]) -> Response:
     names the values of `source` that tell them apart. The envelope is that of the list. It includes the
     history of statuses. With the scope `money:read` it also includes all money booked for the conversion.
     """
-    return answer_one(visible_to(call.token, await read_conversion(call, _WHOLE.seen_by(call.token))))
+    return answer_one(visible_to(call.token, await read_conversion(call, WHOLE.seen_by(call.token))))
 
 
 @endpoint(

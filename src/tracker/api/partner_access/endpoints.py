@@ -40,7 +40,7 @@ from tracker.api.statements import (
     answer_statements,
 )
 from tracker.parameters import Query
-from tracker.reading.clicks import ExportQuery, ListQuery
+from tracker.reading.clicks import ExportQuery, ListQuery, columns_of
 from tracker.reading.conversions import ConversionExportQuery, ConversionFilterQuery, ConversionListQuery
 from tracker.reading.keys import KEY, KeyQuery
 from tracker.reading.query import SomeQuery
@@ -294,7 +294,9 @@ def _times(kind: str) -> Answer:
 
 
 def _export(kind: str, view: PartnerView) -> Answer:
-    query = query_model(kind, view.export_query, view.columns, view.keys[kind])
+    keys = view.keys[kind]
+    chosen = {"columns": columns_of(keys)} if "columns" in view.export_query.model_fields else {}
+    query = query_model(kind, view.export_query, view.columns, keys, **chosen)
 
     @endpoint(
         scope=view.scope,

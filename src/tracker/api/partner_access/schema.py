@@ -83,7 +83,7 @@ REPORTS = {kind: (*_grouped(kind), *_measured(kind)) for kind in BOTH}
 
 
 def query_model(
-    kind: str, model: type[Query], columns: Collection[str], seen: Collection[str], **other: Any
+    kind: str, model: type[Query], columns: Collection[str], seen: Collection[str], /, **other: Any
 ) -> type[Query]:
     """The query model without filters on hidden columns."""
     fields: dict[str, Any] = {

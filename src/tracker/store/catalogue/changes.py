@@ -1,21 +1,29 @@
-"""The change feed of the catalogue: rows of all its tables in the order of versions, and deleted ones."""
+"""The change feed of the catalogue: rows of all its tables in the order of versions, and deleted ones.
+
+Also how often some objects were changed, by the audit trail.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 import orjson
 
 from tracker.store import feeds
 from tracker.store.catalogue.edit import Row, Table, as_object, read_object
-from tracker.store.db import Pool
+from tracker.store.db import Connection, Pool
 from tracker.store.paging import reading
 
 _LATER = "version > $1 AND version <= $2"
 _DELETED = f"""
 SELECT resource, version, NULL AS object, place::text FROM catalogue_deletion
 WHERE {_LATER} AND resource = ANY ($4::text[])"""  # noqa: S608
+
+_SINCE = """
+SELECT count(*), max(at) FROM audit WHERE path = ANY ($1) AND at > to_timestamp($2::bigint / 1000.0)
+"""
 
 
 class Change(NamedTuple):
@@ -59,3 +67,11 @@ FROM {table.name} WHERE {_LATER}"""  # noqa: S608
 def _change(table: Table, version: int, text: str | None, place: str | None) -> Change:
     row = orjson.loads(place or "{}") if text is None else read_object(table, text)
     return Change(table, version, row, is_deleted=text is None)
+
+
+async def changes_since(
+    connection: Connection, paths: Sequence[str], millis: int
+) -> tuple[int, datetime | None]:
+    """How often the objects with some paths were changed after a time (Unix milliseconds), and when last."""
+    number, last = await connection.fetchrow(_SINCE, list(paths), millis)
+    return number, last

@@ -28,6 +28,7 @@ _BLOCK_BYTES = 1 << 15
 _VALUE_END, _ROW_END = b"\x01", b"\n"
 _CONTROLS = bytes(range(0x20))
 _NULL = b"null"
+_NEEDED = ("hash", "created_at")  # the position of the next chunk, and the time that is made of the hash
 _SECOND_ENDS = tuple(b'%02d"' % second for second in range(60))
 
 
@@ -40,7 +41,7 @@ class _Chunk(NamedTuple):
 async def export(
     pool: Pool, clicks: ClickFilter, order: Order, keys: Sequence[str]
 ) -> AsyncGenerator[Iterable[Block], None]:
-    """All clicks of a filter that are stored at the first chunk, in chunks.
+    """All clicks of a filter that are stored at the first chunk, in chunks of blocks with some keys.
 
     Between chunks it holds no connection and no snapshot, however slow the reader is.
     """
@@ -73,6 +74,8 @@ async def _pieces(connection: Connection, clicks: ClickFilter, order: Order) -> 
 
 async def _read(connection: Connection, chosen: Chosen, zone: tzinfo, keys: Sequence[str]) -> _Chunk:
     parts: list[bytes] = []
+    needed = [key for key in _NEEDED if key not in keys]
+    keys = [*keys, *needed]
 
     async def take(part: bytes) -> None:
         parts.append(part)
@@ -93,9 +96,20 @@ async def _read(connection: Connection, chosen: Chosen, zone: tzinfo, keys: Sequ
         return _Chunk((), 0, "")
     if not _is_plain(text, rows, len(keys)):
         found = await click_list.rows(connection, chosen, zone)
-        return _Chunk(blocks_of(found, keys), len(found), str(found[-1]["hash"]))
+        blocks: Iterable[Block] = blocks_of(found, keys[: len(keys) - len(needed)])
+        return _Chunk(blocks, len(found), str(found[-1]["hash"]))
     last = text[text.rfind(_ROW_END, 0, -1) + 1 :].split(_VALUE_END)
-    return _Chunk(_blocks(text, keys, zone), rows, str(orjson.loads(last[keys.index("hash")])))
+    blocks = _blocks(text, keys, zone)
+    if needed:
+        blocks = (_without_last(block, len(keys), len(needed)) for block in blocks)
+    return _Chunk(blocks, rows, str(orjson.loads(last[keys.index("hash")])))
+
+
+def _without_last(block: Block, width: int, number: int) -> Block:
+    """The rows of a block without their last values."""
+    for place in range(number):
+        del block[width - place - 1 :: width - place]
+    return block
 
 
 def _is_plain(text: bytes, rows: int, keys: int) -> bool:

@@ -144,18 +144,21 @@ _NEWEST_VERSION = "SELECT max(version) FROM conversion"
 _HASH_OF_ID = "SELECT encode(uuid_send(hash), 'hex') FROM conversion WHERE id = $1"
 _NEWEST = "SELECT coalesce(max(id), 0) FROM conversion"
 _CHANGES = """
-SELECT at, status_before, status_after, source, author, postback_hash
-FROM conversion_change WHERE conversion_id = $1 ORDER BY id
+SELECT conversion_id, at, status_before, status_after, source, author, postback_hash
+FROM conversion_change WHERE conversion_id = ANY ($1) ORDER BY id
 """
 _ENTRIES = """
-SELECT id, booked_at, kind, is_adjustment, payout, payout_currency, revenue, revenue_currency, author, reason
-FROM conversion_entry WHERE conversion_id = $1 ORDER BY id
+SELECT conversion_id, id, booked_at, kind, is_adjustment, payout, payout_currency, revenue, revenue_currency,
+    author, reason
+FROM conversion_entry WHERE conversion_id = ANY ($1) ORDER BY id
 """
 
 _CORRECTIONS = """
-SELECT at, payout_before, payout, revenue_before, revenue, sale_amount_before, sale_amount, reason, author
-FROM conversion_correction WHERE conversion_id = $1 ORDER BY id
+SELECT conversion_id, at, payout_before, payout, revenue_before, revenue, sale_amount_before, sale_amount,
+    reason, author
+FROM conversion_correction WHERE conversion_id = ANY ($1) ORDER BY id
 """
+_HISTORY: Final = {"changes": _CHANGES, "entries": _ENTRIES, "corrections": _CORRECTIONS}
 
 
 async def page(pool: Pool, conversions: ConversionFilter, order: Order, number: int, per_page: int) -> Page:
@@ -185,21 +188,25 @@ async def one(
     pool: Pool, hash_: str, zone: tzinfo, narrow: Callable[[ConversionFilter], ConversionFilter]
 ) -> Row | None:
     """The conversion with a hash, if the filter includes it, with history and entries."""
-    conversions = narrow(ConversionFilter(equals=(("hash", hash_),)))
+    found = await whole(pool, narrow(ConversionFilter(equals=(("hash", hash_),))), zone, 1)
+    return found.rows[0] if found.rows else None
+
+
+async def whole(pool: Pool, conversions: ConversionFilter, zone: tzinfo, most: int) -> Page:
+    """The newest conversions of a filter, each with history and entries. At most so many."""
     walked = _walked(conversions, Order(True, zone))
     async with reading(pool, "repeatable_read") as connection:
-        rows = _rows(await table_pages.read(connection, walked, 1), zone)
-        if not rows:
-            return None
-        changes = await connection.fetch(_CHANGES, rows[0]["id"])
-        entries = await connection.fetch(_ENTRIES, rows[0]["id"])
-        corrections = await connection.fetch(_CORRECTIONS, rows[0]["id"])
-    return {
-        **rows[0],
-        "changes": [shown(change, zone) for change in changes],
-        "entries": [shown(entry, zone) for entry in entries],
-        "corrections": [shown(correction, zone) for correction in corrections],
-    }
+        total = await table_pages.count(connection, walked)
+        rows = _rows(await table_pages.read(connection, walked, most), zone)
+        ids = [row["id"] for row in rows]
+        for key, statement in _HISTORY.items():
+            of: dict[object, list[Row]] = {id_: [] for id_ in ids}
+            for record in await connection.fetch(statement, ids):
+                noted = shown(record, zone)
+                of[noted.pop("conversion_id")].append(noted)
+            for row in rows:
+                row[key] = of[row["id"]]
+    return Page(rows, total, len(rows) < total)
 
 
 async def hash_of(pool: Pool, id_: int) -> str | None:

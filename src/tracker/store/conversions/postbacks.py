@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import tzinfo
 from typing import Any, Final, NamedTuple
 
@@ -250,6 +250,18 @@ async def page_after(
     """The page after the postback `last_hash`. Counts them unless their total is known."""
     part = await table_pages.page_after(pool, _walked(postbacks, order), last_hash, per_page, total)
     return _page(part, order.zone)
+
+
+_OF_CLICK = f"({FILTERS['click_id']} = ANY ($1) OR conversion_id = ANY ($2))"
+
+
+async def of_click(
+    pool: Pool, click_ids: Iterable[str], conversion_ids: Iterable[int], zone: tzinfo, most: int
+) -> Page:
+    """The newest postbacks that name a click by one of its ids, or that changed one of some conversions."""
+    forms = [form for click_id in click_ids for form in _written(click_id)]
+    walked = PagedTable("postback", _SELECT, ("hash",), True, _OF_CLICK, (forms, list(conversion_ids)))
+    return _page(await table_pages.page(pool, walked, 1, most), zone)
 
 
 def _walked(postbacks: PostbackFilter, order: Order) -> PagedTable:
