@@ -74,12 +74,12 @@ def walk(pool: Pool, query: PostbackLogQuery, network_zone: str, *, hides_money:
 def _without_money(read: Callable[..., Awaitable[Page]]) -> Callable[..., Awaitable[Page]]:
     async def shown(*wanted: object) -> Page:
         page = await read(*wanted)
-        return page._replace(rows=[_plain(row) for row in page.rows])
+        return page._replace(rows=[plain_postback(row) for row in page.rows])
 
     return shown
 
 
-def _plain(row: Row) -> Row:
+def plain_postback(row: Row) -> Row:
     """A postback without what may carry amounts. Only what never does is known.
 
     In a form any name, and a segment of the path, may be that of an amount. So only what the form made of
