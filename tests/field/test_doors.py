@@ -161,6 +161,10 @@ ROUTES: Mapping[str, str] = {
         for whose in ("users", "affiliates", "advertisers")
     },
     f"{ROOT}/corrections": _LISTS,
+    **dict.fromkeys(
+        (f"{ROOT}/test-runs", f"{ROOT}/test-runs/{{id}}"), "management"
+    ),  # the same types of fields
+    f"{ROOT}/test-runs/{{id}}/postback": "postback, GET",  # it is read as one
     f"{ROOT}/sent-postbacks/{{id}}": _LISTS,
     f"{ROOT}/sent-postbacks/{{id}}/refire": _LISTS,
     **dict.fromkeys(

@@ -51,14 +51,14 @@ async def read_link(
     """The same over a connection that is there."""
     named = await link_hosts.read_named(connection, offer_id, affiliate_id, offer_url_id)
     _check(named, offer_id, affiliate_id, offer_url_id)
-    base = await link_hosts.link_base(connection, named.brand_id, affiliate_id)
+    base = await _base(connection, settings, named.brand_id, affiliate_id)
     query = {"affiliate_id": str(affiliate_id)}
     if offer_url_id is not None:
         query["url_id"] = str(offer_url_id)
     if test_until is not None:
         secret = await visitor_secret(connection)
         query["test"] = sign(secret, offer_id, affiliate_id, int(test_until.timestamp()))
-    return _link(base, settings, offer_id, query)
+    return _link(base, offer_id, query)
 
 
 async def read_links(
@@ -66,17 +66,23 @@ async def read_links(
 ) -> dict[int, str]:
     """An affiliate's links of several offers, whose brands are given."""
     bases = {
-        brand_id: await link_hosts.link_base(connection, brand_id, affiliate_id)
+        brand_id: await _base(connection, settings, brand_id, affiliate_id)
         for brand_id in set(brands.values())
     }
     return {
-        offer_id: _link(bases[brand_id], settings, offer_id, {"affiliate_id": str(affiliate_id)})
+        offer_id: _link(bases[brand_id], offer_id, {"affiliate_id": str(affiliate_id)})
         for offer_id, brand_id in brands.items()
     }
 
 
-def _link(base: str | None, settings: Settings, offer_id: int, query: Mapping[str, str]) -> str:
-    return f"{base or _own_base(settings)}/offer/{offer_id}?{urlencode(query)}"
+def _link(base: str, offer_id: int, query: Mapping[str, str]) -> str:
+    return f"{base}/offer/{offer_id}?{urlencode(query)}"
+
+
+async def _base(
+    connection: db.Connection, settings: Settings, brand_id: int | None, affiliate_id: int
+) -> str:
+    return await link_hosts.link_base(connection, brand_id, affiliate_id) or _own_base(settings)
 
 
 def _check(named: link_hosts.Named, offer_id: int, affiliate_id: int, offer_url_id: int | None) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC
+from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -33,15 +35,10 @@ async def try_postback(connection: db.Connection, url: str, ip: str) -> Trial:
     Raises:
         UserError: it is not a URL, or not that of a postback.
     """
-    scope = _scope(url, ip)
-    catalogue = await _catalogue(connection, scope["path"])
-    reader = PostbackReader(Mint(), catalogue, Proxies(()))
-    form = None if is_postback_path(scope["path"]) else reader.form_of(scope)
-    if form is None and not is_postback_path(scope["path"]):
-        raise UserError(f"no postback form takes {scope['path']!r} on this host with this query")
-    told: Trial = {"form": form and form.name}
+    form, read = await read_url(connection, url, ip)
+    told: Trial = {"form": form}
     try:
-        postback = reader.read(scope, form, of_target(scope))
+        postback = read()
     except Refused as refused:
         return told | {"http_status": refused.answer.status, "result": "refused", "reason": refused.message}
     told |= {
@@ -50,6 +47,20 @@ async def try_postback(connection: db.Connection, url: str, ip: str) -> Trial:
         "read_as": dict(postback.parameters),
     }
     return told | await _applied(connection, postback)
+
+
+async def read_url(connection: db.Connection, url: str, ip: str) -> tuple[str | None, Callable[[], Postback]]:
+    """The name of the form of a URL, and the way to read its postback as an edge does. That raises Refused.
+
+    Raises:
+        UserError: it is not a URL, or not that of a postback.
+    """
+    scope = _scope(url, ip)
+    reader = PostbackReader(Mint(), await _catalogue(connection, scope["path"]), Proxies(()))
+    form = None if is_postback_path(scope["path"]) else reader.form_of(scope)
+    if form is None and not is_postback_path(scope["path"]):
+        raise UserError(f"no postback form takes {scope['path']!r} on this host with this query")
+    return form and form.name, partial(reader.read, scope, form, of_target(scope))
 
 
 def _scope(url: str, ip: str) -> Trial:

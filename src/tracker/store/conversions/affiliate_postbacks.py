@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from tracker.domain import postback_macros
@@ -31,7 +31,7 @@ SELECT id FROM conversion_change WHERE NOT is_announced ORDER BY id LIMIT $1 FOR
 _MARK_ANNOUNCED = "UPDATE conversion_change SET is_announced = true WHERE id = ANY ($1)"
 # One for each affiliate postback that matches a change. Tests, imports, changes without a new status, and
 # unproven conversions have none.
-_FACTS = f"""
+_SOME_FACTS = f"""
 SELECT change.id AS change_id, change.status_after, change.at AS changed_at,
     (SELECT count(*) FROM conversion_change AS earlier
      WHERE earlier.conversion_id = conversion.id AND earlier.id <= change.id) AS change_number,
@@ -51,11 +51,11 @@ JOIN offer ON offer.id = conversion.offer_id
 JOIN goal ON goal.id = conversion.goal_id
 JOIN affiliate ON affiliate.id = conversion.affiliate_id
 LEFT JOIN click ON click.hash = conversion.click_hash
-WHERE change.id = ANY ($1) AND NOT conversion.is_test AND change.source <> 'import'
-    AND NOT conversion.is_unproven
+WHERE change.source <> 'import' AND NOT conversion.is_unproven
     AND change.status_before IS DISTINCT FROM change.status_after
-ORDER BY change.id, asked.id
 """  # noqa: S608
+_FACTS = f"{_SOME_FACTS} AND change.id = ANY ($1) AND NOT conversion.is_test ORDER BY change.id, asked.id"
+_FACTS_OF_ONE = f"{_SOME_FACTS} AND conversion.id = $1 ORDER BY change.id, asked.id LIMIT 50"
 _MAKE = """
 INSERT INTO sent_postback
     (change_id, conversion_id, affiliate_postback_id, affiliate_id, is_strict, url, host, last_error, state,
@@ -124,6 +124,16 @@ WHERE asked.id = $1
 """
 
 
+class Preview(NamedTuple):
+    """A postback that an affiliate would get of a conversion."""
+
+    affiliate_postback_id: int
+    status: str  # the one that it tells
+    url: str  # filled, unless there is an error
+    state: str  # waiting, held or failed, as it would be stored
+    error: str
+
+
 class _AffiliatePostbacks(Deliveries):
     """The postbacks to affiliates, and their log."""
 
@@ -168,6 +178,15 @@ async def fire_again(pool: Pool, author: Author, id_: int) -> None:
 async def to_test(pool: Pool, id_: int) -> Mapping[str, Any]:
     """The URL of an affiliate's postback, whether only public addresses are allowed, and what is known."""
     return {name: value for name, value in (await pool.fetchrow(_TO_TEST, id_)).items() if value is not None}
+
+
+async def preview(pool: Pool, conversion_id: int) -> list[Preview]:
+    """The postbacks that the changes of a conversion make, as if it were no test."""
+    previews = []
+    for facts in await pool.fetch(_FACTS_OF_ONE, conversion_id):
+        _, _, id_, _, _, url, _, error, state = _made(facts)
+        previews.append(Preview(id_, facts["status_after"], url, state, error))
+    return previews
 
 
 async def count_held(connection: Connection, affiliate_id: int) -> tuple[int, int]:
