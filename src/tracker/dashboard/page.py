@@ -137,7 +137,7 @@ class Page(NamedTuple):
 
     def _address(self, visit: Visit) -> str:
         query = visit.request.url.query
-        return f"{self.path}?{query}" if query and self.show else self.path if self.show else ""
+        return f"{visit.path}?{query}" if query and self.show else visit.path if self.show else ""
 
     def _fault(self, error: Exception) -> Fault:
         match error:
