@@ -403,6 +403,7 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
         "dashboard/charts.py _told",
         "reading/marks.py _subject",
         "reading/marks.py _value",
+        "dashboard/fields.py sentence",
         "importing/files.py unpacked",
         "metrics_socket.py _answer",
         "ops/backup/programs.py _complaint",

@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from html import unescape
+from html.parser import HTMLParser
 from typing import Any
 
 from httpx import ASGITransport, AsyncClient, Response
@@ -50,9 +51,11 @@ class Browser:
         self.page = await self.client.get(path, headers=headers)
         return self.page
 
-    async def post(self, path: str, headers: dict[str, str] | None = None, **fields: str) -> Response:
+    async def post(
+        self, path: str, /, headers: dict[str, str] | None = None, **fields: str | list[str]
+    ) -> Response:
         """Send a form as the browser does. A field "token" replaces that of the page."""
-        sent = ({"token": self.token} if self.token else {}) | fields
+        sent: dict[str, Any] = ({"token": self.token} if self.token else {}) | fields
         self.page = await self.client.post(path, data=sent, headers={"Origin": self.base} | (headers or {}))
         return self.page
 
@@ -125,3 +128,54 @@ def inputs_of(text: str) -> Iterator[dict[str, str]]:
     """The attributes of each input of a page."""
     for tag in re.findall(r"<input ([^>]*)>", text):
         yield {name: unescape(value) for name, value in re.findall(r'([\w-]+)="([^"]*)"', tag)}
+
+
+class _Fields(HTMLParser):
+    """Collects what a browser would send of the forms of a page, if nobody touched them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forms: list[dict[str, list[str]]] = []
+        self._select: str | None = None
+        self._options: list[tuple[str, bool]] = []
+        self._area: str | None = None
+        self._text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        is_off = "disabled" in given
+        if tag == "form":
+            self.forms.append({})
+        elif tag == "input" and given.get("name") and not is_off:
+            if given.get("type") not in ("checkbox", "radio") or "checked" in given:
+                self._put(given["name"], given.get("value", ""))
+        elif tag == "select" and not is_off:
+            self._select, self._options = given["name"], []
+        elif tag == "option" and self._select is not None:
+            self._options.append((given.get("value", ""), "selected" in given))
+        elif tag == "textarea" and not is_off:
+            self._area, self._text = given["name"], ""
+
+    def handle_data(self, data: str) -> None:
+        if self._area is not None:
+            self._text += data
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "select" and self._select is not None:
+            chosen = [value for value, is_chosen in self._options if is_chosen]
+            self._put(self._select, (chosen or [value for value, _ in self._options])[0])
+            self._select = None
+        elif tag == "textarea" and self._area is not None:
+            # The first line break is the page's, and browsers send CR LF (HTML, 4.10.22.4).
+            self._put(self._area, self._text.removeprefix("\n").replace("\n", "\r\n"))
+            self._area = None
+
+    def _put(self, name: str, value: str) -> None:
+        self.forms[-1].setdefault(name, []).append(value)
+
+
+def forms_of(text: str) -> list[dict[str, list[str]]]:
+    """The fields of each form of a page, as a browser sends them."""
+    found = _Fields()
+    found.feed(text.replace("\r\n", "\n"))  # as a browser reads it (HTML, 13.2.3.5)
+    return found.forms

@@ -668,6 +668,36 @@ async def test_links_are_made(client: AsyncClient) -> None:
     assert problem(await client.get(f"{place}?url_id=132"), 422).keys() == {"url_id"}
 
 
+CARRIED: list[tuple[dict[str, str], str | set[str]]] = [
+    ({"aff_sub": "a b&c", "aff_sub20": "z"}, "?affiliate_id=513&aff_sub=a+b%26c&aff_sub20=z"),
+    ({"source": "x", "offer_url_id": "132"}, "?affiliate_id=513&url_id=132&source=x"),
+    ({"url": "https://shop.example/p?q=1"}, "?affiliate_id=513&url=https%3A%2F%2Fshop.example%2Fp%3Fq%3D1"),
+    ({"host": "own.example"}, "http://own.example/offer/3?affiliate_id=513"),
+    ({"url": "https://evil.example/"}, {"url"}),
+    ({"url": "http://shop.example/", "host": "none.example"}, {"url", "host"}),
+    ({"host": "burned.example"}, {"host"}),
+    ({"host": "jane.example"}, {"host"}),
+    ({"host": "brand.example"}, {"host"}),
+    ({"aff_sub21": "x"}, {"aff_sub21"}),
+]
+
+
+async def test_links_carry_what_is_asked_for(client: AsyncClient, database: Settings) -> None:
+    await run_sql(
+        database,
+        """UPDATE offer SET deep_link_hosts = '{shop.example}' WHERE id = 3;
+        INSERT INTO tracking_host (host, scheme, status, affiliate_id, brand_id) VALUES
+            ('own.example', 'http', 'active', 513, 1), ('burned.example', 'https', 'burned', NULL, NULL),
+            ('jane.example', 'https', 'active', 514, NULL), ('brand.example', 'https', 'active', NULL, 2)""",
+    )
+    for query, expected in CARRIED:
+        answer = await client.get(f"{USERS}/offers/3/affiliate/513/link", params=query)
+        if isinstance(expected, str):
+            assert (query, answer.json()["link"].endswith(expected)) == (query, True)
+        else:
+            assert (query, problem(answer, 422).keys()) == (query, expected)
+
+
 async def test_edges_take_a_change(client: AsyncClient, database: Settings) -> None:
     async with edge_of(database) as edge:
 

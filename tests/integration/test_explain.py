@@ -349,3 +349,13 @@ async def test_command_warns_of_unreadable_databases(
         monkeypatch.setenv("TRACKER_GEOIP_DB", setting)
         assert (await importer.command("explain", LINK)).code == 0
         assert [record.message for record in caplog.records] == [warning]
+
+
+async def test_visitor_of_a_country_is_explained_without_an_address(demo: Settings) -> None:
+    await run_sql(demo, """UPDATE offer SET targeting = '{"country": ["DE"]}'""")
+    async with api_of(demo, scopes=("offers:read",)) as client:
+        for country, reason in (("de", "none"), ("Austria", "off_target")):
+            answer = (await client.get(PATH, params={"url": LINK, "country": country})).json()
+            assert (country, answer["answer"]["reason_name"]) == (country, reason)
+            assert answer["visitor"]["country_code"] == {"de": "DE", "Austria": "AT"}[country]
+        assert (await client.get(PATH, params={"url": LINK, "country": "Nowhere"})).status_code == 422

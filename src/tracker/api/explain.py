@@ -14,9 +14,9 @@ from tracker.api.http.endpoint import Call, endpoint
 from tracker.api.http.listing import as_json
 from tracker.api.http.problems import invalid
 from tracker.domain.local_time import first_second
-from tracker.ops.explain import MAX_MILLIS, Question, UnreadableUrlError, explain
+from tracker.ops.explain import MAX_MILLIS, Question, Somewhere, UnreadableUrlError, explain
 from tracker.ops.geo_lookup import GeoLookup
-from tracker.parameters import From
+from tracker.parameters import Country, From
 from tracker.reading.query import ZoneQuery
 
 PATH = "/backend/open-api/v1/explain"
@@ -39,6 +39,9 @@ class ExplainQuery(ZoneQuery):
     url: Text = Field(description="The whole tracking link, percent-encoded.")
     ip: Text = Field("", description="The visitor's IP address.")
     user_agent: Text = Field("", description="The visitor's User-Agent.")
+    country: Country = Field(
+        None, description="As if the visitor's address were in this country. Its region and ISP are unknown."
+    )
     language: Text = Field("", description="The visitor's Accept-Language.")
     referrer: Text = Field("", description="The page with the link.")
     at: From = Field(None, description="The time of the click, as local time in `tz`. Default: now.")
@@ -108,8 +111,12 @@ async def explain_link(call: Call[ExplainQuery]) -> Response:
     """
     settings = call.state.settings
     try:
-        with await to_thread(GeoLookup, settings.geoip_db) as geo:
-            steps = await explain(settings, geo, call.query.question(call.network_zone))
+        question = call.query.question(call.network_zone)
+        if call.query.country:
+            steps = await explain(settings, Somewhere(call.query.country), question)
+        else:
+            with await to_thread(GeoLookup, settings.geoip_db) as geo:
+                steps = await explain(settings, geo, question)
     except UnreadableUrlError as error:
         raise invalid({"url": [str(error)]}) from None
     return as_json(steps)

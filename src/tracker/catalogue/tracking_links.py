@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
+from tracker.domain import deep_links
+from tracker.domain.click_fields import AFF_SUBS
+from tracker.domain.normalise import trim
 from tracker.domain.test_links import sign
-from tracker.errors import UserError
+from tracker.errors import Errors, UserError
 from tracker.settings import Settings, reachable
 from tracker.store import db
 from tracker.store.catalogue import link_hosts
 from tracker.store.catalogue.read import visitor_secret
+
+CARRIED = ("source", "external_id", *AFF_SUBS, "url")
+"""What a link may say about its clicks: parameters of the link."""
 
 
 class LinkError(UserError):
@@ -83,6 +89,32 @@ async def _base(
     connection: db.Connection, settings: Settings, brand_id: int | None, affiliate_id: int
 ) -> str:
     return await link_hosts.link_base(connection, brand_id, affiliate_id) or _own_base(settings)
+
+
+def carrying(link: str, sent: Mapping[str, str | None]) -> str:
+    """A link that says more about its clicks."""
+    said = {name: value for name in CARRIED if (value := sent.get(name))}
+    return f"{link}&{urlencode(said)}" if said else link
+
+
+async def with_host(
+    connection: db.Connection, link: str, host: str, offer_id: int, affiliate_id: int
+) -> tuple[str, str]:
+    """A link on one of the tracking hosts, or why it cannot be there."""
+    base, why = await link_hosts.chosen_base(connection, trim(host), offer_id, affiliate_id)
+    parts = urlsplit(link)
+    return f"{base}{parts.path}?{parts.query}", why
+
+
+async def wrong_page(source: db.Pool | db.Connection, offer_id: int, url: str | None) -> Errors:
+    """Why links of an offer cannot lead to a page, by the name of the parameter."""
+    if not url:
+        return {}
+    hosts = await link_hosts.deep_link_hosts(source, offer_id)
+    if deep_links.follow(url, deep_links.hosts(hosts), "") is not None:
+        return {}
+    allowed = f"one of {', '.join(hosts)}" if hosts else "and it allows none"
+    return {"url": [f"does not begin with https:// and a host that the offer allows: {allowed}"]}
 
 
 def _check(named: link_hosts.Named, offer_id: int, affiliate_id: int, offer_url_id: int | None) -> None:

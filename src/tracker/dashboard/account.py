@@ -11,7 +11,7 @@ from tracker.dashboard.form import Form
 from tracker.dashboard.html import Fault, html, redirect
 from tracker.dashboard.page import ACCOUNT, Page, page_of
 from tracker.dashboard.visit import Visit, give
-from tracker.people import second_factor
+from tracker.people import qr_code, second_factor
 from tracker.people.passwords import SHORTEST
 from tracker.people.sign_in import FieldError, SignedIn
 from tracker.secret_key import OtherKeyError
@@ -26,7 +26,7 @@ async def _show(visit: Visit, form: Form, fault: Fault | None) -> Response:
         "done": visit.request.query_params.get("done", ""),
         "sent": form.get("do", ""),
         "secret": secret and _in_groups(secret),
-        "picture": secret and second_factor.picture(second_factor.address(secret, visit.session.email)),
+        "picture": secret and qr_code.picture(second_factor.address(secret, visit.session.email)),
         "guesses": await guesses.of_user(visit.pool, visit.session.user_id),
         "next": page_of(visit.request.query_params.get("next", "")),
         "zone": visit.settings.time_zone,

@@ -17,6 +17,7 @@ from starlette.types import ExceptionHandler
 from tracker.dashboard import (
     account,
     audit,
+    catalogue_pages,
     home,
     html,
     link,
@@ -89,6 +90,7 @@ PAGES: Final[Sequence[Page]] = [
     *users.pages,
     *tokens.pages,
     *audit.pages,
+    *catalogue_pages.pages,
 ]
 """All pages, in no order."""
 

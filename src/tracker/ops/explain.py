@@ -31,7 +31,7 @@ from tracker.domain.model import (
 from tracker.domain.normalise import pairs, text_of, trim
 from tracker.edge.catalogue.catalogue import Catalogue
 from tracker.edge.click import assemble
-from tracker.edge.enrich.geo import Locator
+from tracker.edge.enrich.geo import NOWHERE, Locator
 from tracker.edge.http import response
 from tracker.edge.outcome import choose_offer_url, prepare_outcomes, resolve_fallback
 from tracker.edge.read.client_address import plain_address
@@ -68,6 +68,15 @@ class Question(NamedTuple):
     language: str
     referrer: str
     millis: int  # time of the visit in Unix milliseconds
+
+
+class Somewhere(NamedTuple):
+    """A locator that finds every address in one country."""
+
+    country: str  # ISO 3166-1 alpha-2
+
+    def locate(self, _ip: str, /) -> Geo:
+        return NOWHERE._replace(country_code=self.country)
 
 
 class UnreadableUrlError(UserError):

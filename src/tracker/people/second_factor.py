@@ -11,7 +11,6 @@ from secrets import choice
 from typing import Final
 
 import pyotp
-import segno
 
 from tracker.secret_key import SecretKey
 
@@ -49,11 +48,6 @@ def opened(key: SecretKey, sealed: bytes) -> str:
 def address(secret: str, email: str) -> str:
     """The otpauth:// address for an authenticator app."""
     return pyotp.TOTP(secret).provisioning_uri(name=email, issuer_name=_ISSUER)
-
-
-def picture(otpauth: str) -> str:
-    """The address as a QR code: an SVG as a data: address."""
-    return str(segno.make(otpauth, error="m").svg_data_uri(scale=5, border=3, dark="#000", light="#fff"))
 
 
 def is_of_app(code: str) -> bool:

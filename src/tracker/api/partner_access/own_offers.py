@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, Literal
-from urllib.parse import urlencode
 
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -18,11 +17,9 @@ from tracker.api.http.listing import as_json
 from tracker.api.http.paging import envelope
 from tracker.api.http.problems import Problem, invalid
 from tracker.api.partner_access.own_access import one_of, some_of
-from tracker.api.tracking_links import LinkQuery, TrackingLink
+from tracker.api.tracking_links import CarryingQuery, TrackingLink
 from tracker.catalogue.resource import read_id
-from tracker.catalogue.tracking_links import LinkError, read_link, read_links
-from tracker.domain import deep_links
-from tracker.domain.click_fields import AFF_SUBS
+from tracker.catalogue.tracking_links import LinkError, carrying, read_link, read_links, wrong_page
 from tracker.parameters import Id, Text, about
 from tracker.store.catalogue import affiliate_offers
 from tracker.store.db import Pool
@@ -30,9 +27,6 @@ from tracker.store.tokens import Token
 
 PATH = f"{VIEWS['affiliate']}/offers"
 LINK_PATH = f"{PATH}/{{offer_id}}/link"
-
-_SENT = ("source", "external_id", *AFF_SUBS, "url")
-"""What a link says about its clicks."""
 
 
 class OfferPayout(BaseModel):
@@ -71,17 +65,10 @@ class OwnOfferQuery(PageQuery):
     q: Text = about("An offer's id, or a part of its name.")
 
 
-_PARAMETERS: dict[str, Any] = {
-    **{name: (Text, about("The same of each click.")) for name in _SENT[:-1]},
-    "url": (Text, about("A page that the link leads to. The offer has to allow its host.")),
-}
-_OwnLinkFields: Any = create_model(
-    "OwnLinkQuery",
-    __base__=LinkQuery,
-    __doc__="Which link, and what its clicks are to carry.",
-    affiliate_id=(Id, about("The one of your affiliates. Needed if you have several.")),
-    **_PARAMETERS,
-)
+class OwnLinkQuery(CarryingQuery):
+    """Which link, and what its clicks are to carry."""
+
+    affiliate_id: Id = about("The one of your affiliates. Needed if you have several.")
 
 
 @endpoint(
@@ -118,13 +105,13 @@ async def list_affiliate_offers(call: Call[OwnOfferQuery]) -> Response:
 @endpoint(
     scope="offers:read",
     owner="affiliate",
-    query=_OwnLinkFields,
-    without_money=_OwnLinkFields,
+    query=OwnLinkQuery,
+    without_money=OwnLinkQuery,
     returns=TrackingLink,
     tag="Affiliates",
     path={"offer_id": "The offer's id."},
 )
-async def get_affiliate_link(call: Call[Any]) -> Response:
+async def get_affiliate_link(call: Call[OwnLinkQuery]) -> Response:
     """Get a tracking link of yours
 
     With sub ids, a source and a page of the offer's site, percent-encoded as a link needs them. An offer that
@@ -134,14 +121,15 @@ async def get_affiliate_link(call: Call[Any]) -> Response:
     affiliate_id, offer_id = one_of(call.owner, query.affiliate_id), read_id(call.path["offer_id"])
     if offer_id is None or await affiliate_offers.unseen(state.pool, affiliate_id, offer_id, None):
         raise Problem(404, "There is no such offer.")
-    await _check_deep_link(state.pool, offer_id, query.url)
+    said = query.carried()
+    if wrong := await wrong_page(state.pool, offer_id, said["url"]):
+        raise invalid(wrong)
     async with state.pool.acquire() as connection:
         try:
             link = await read_link(connection, state.settings, offer_id, affiliate_id, query.offer_url_id)
         except LinkError as error:
             raise invalid({"offer_url_id": [str(error)]}) from None
-    sent = {name: value for name in _SENT if (value := getattr(query, name))}
-    return as_json({"link": f"{link}&{urlencode(sent)}" if sent else link})
+    return as_json({"link": carrying(link, said)})
 
 
 async def with_payouts(
@@ -153,15 +141,6 @@ async def with_payouts(
         return listed_rows
     paid = await affiliate_offers.payouts(pool, [(row[key], row["affiliate_id"]) for row in listed_rows])
     return [{**row, "payouts": paid.get((row[key], row["affiliate_id"]), ())} for row in listed_rows]
-
-
-async def _check_deep_link(pool: Pool, offer_id: int, url: str | None) -> None:
-    if not url:
-        return
-    hosts = await affiliate_offers.deep_link_hosts(pool, offer_id)
-    if deep_links.follow(url, deep_links.hosts(hosts), "") is None:
-        allowed = f"one of {', '.join(hosts)}" if hosts else "and it allows none"
-        raise invalid({"url": [f"does not begin with https:// and a host that the offer allows: {allowed}"]})
 
 
 routes: list[Route] = [Route(PATH, list_affiliate_offers), Route(LINK_PATH, get_affiliate_link)]

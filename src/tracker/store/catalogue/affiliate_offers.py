@@ -42,7 +42,6 @@ CROSS JOIN LATERAL ({
 ORDER BY 1, 2, goal.id, place.country_code NULLS FIRST
 """  # noqa: S608
 _PAID = ("goal_id", "goal_name", "country_code", "payout_type", "payout", "currency")
-_DEEP_LINK_HOSTS = "SELECT deep_link_hosts FROM offer WHERE id = $1"
 
 
 async def unseen(pool: Pool, affiliate_id: int, offer_id: int | None, goal_id: int | None) -> list[str]:
@@ -83,11 +82,6 @@ async def payouts(pool: Pool, offers: Iterable[tuple[int, int]]) -> Mapping[tupl
         if row is usual or _price(row) != _price(usual):
             found[offer_id, affiliate_id].append(row)
     return found
-
-
-async def deep_link_hosts(pool: Pool, offer_id: int) -> Sequence[str]:
-    """The hosts that deep links of an offer may lead to."""
-    return await pool.fetchval(_DEEP_LINK_HOSTS, offer_id) or ()
 
 
 def _price(row: Row) -> tuple[object, ...]:

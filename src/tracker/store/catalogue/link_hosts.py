@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from tracker.store.db import Connection
+from tracker.store.db import Connection, Pool
 
 _LINK_BASE = """
 SELECT scheme || '://' || host
@@ -16,6 +17,12 @@ ORDER BY affiliate_id IS NULL, brand_id IS NULL, host COLLATE "C"
 LIMIT 1
 """
 
+_CHOSEN = """
+SELECT scheme || '://' || host, status, affiliate_id IS NULL OR affiliate_id = $2,
+    brand_id IS NULL OR brand_id = (SELECT brand_id FROM offer WHERE id = $3)
+FROM tracking_host WHERE host = $1
+"""
+_DEEP_LINK_HOSTS = "SELECT deep_link_hosts FROM offer WHERE id = $1"
 _NAMED = """
 SELECT (SELECT brand_id FROM offer WHERE id = $1),
        EXISTS (SELECT FROM offer WHERE id = $1 AND NOT is_archived),
@@ -42,6 +49,24 @@ async def link_base(connection: Connection, brand_id: int | None, affiliate_id: 
     """
     base: str | None = await connection.fetchval(_LINK_BASE, brand_id, affiliate_id)
     return base
+
+
+async def chosen_base(connection: Connection, host: str, offer_id: int, affiliate_id: int) -> tuple[str, str]:
+    """The start of a link of a host, or why an affiliate's links of an offer cannot have it."""
+    row = await connection.fetchrow(_CHOSEN, host, affiliate_id, offer_id)
+    if row is None:
+        return "", "matches no tracking host"
+    base, status, is_own, is_of_brand = row
+    if status != "active":
+        return "", f"is {status}"
+    return (
+        (base, "") if is_own and is_of_brand else ("", f"is of another {'brand' if is_own else 'affiliate'}")
+    )
+
+
+async def deep_link_hosts(source: Pool | Connection, offer_id: int) -> Sequence[str]:
+    """The hosts that deep links of an offer may lead to."""
+    return await source.fetchval(_DEEP_LINK_HOSTS, offer_id) or ()
 
 
 async def read_named(
