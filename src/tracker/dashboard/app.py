@@ -14,7 +14,19 @@ from starlette.responses import Response
 from starlette.routing import Router
 from starlette.types import ExceptionHandler
 
-from tracker.dashboard import account, home, html, link, open_sessions, operations, reports, see_as, sign_in
+from tracker.dashboard import (
+    account,
+    home,
+    html,
+    link,
+    open_sessions,
+    operations,
+    report_sharing,
+    reports,
+    see_as,
+    share,
+    sign_in,
+)
 from tracker.dashboard.html import error_page
 from tracker.dashboard.navigation import Navigation
 from tracker.dashboard.page import Page
@@ -75,6 +87,8 @@ PAGES: Final[Sequence[Page]] = [
     *home.pages,
     *operations.pages,
     *reports.pages,
+    *report_sharing.pages,
+    *share.pages,
 ]
 """All pages, in no order."""
 

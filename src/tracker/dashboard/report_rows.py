@@ -7,7 +7,10 @@ from datetime import date, datetime
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, urlencode
 
+from markupsafe import Markup
+
 from tracker.dashboard.cell_links import CellLinks
+from tracker.dashboard.charts import strips
 from tracker.dashboard.report_state import MOST_OPEN, PATH, State
 from tracker.dashboard.report_values import Value, values_of
 from tracker.domain.model import Reason
@@ -52,7 +55,7 @@ class Line(NamedTuple):
     toggle: str = ""  # the address that opens or closes it
     is_open: bool = False
     kind: str = ""  # other or total
-    bar: float | None = None
+    bar: Markup = Markup("")
 
 
 class Way(NamedTuple):
@@ -70,7 +73,7 @@ class Way(NamedTuple):
 
 
 def ways_of(state: State) -> list[Way]:
-    """The rows that the state wants open, the outer ones first. What names no row of this report is left out."""
+    """The rows that the state wants open, the outer ones first. Keys of other groups are left out."""
     found = []
     for text in state.all("open")[:MOST_OPEN]:
         pairs = parse_qsl(text, keep_blank_values=True)
@@ -121,12 +124,15 @@ def _sorts_by_group(name: str, value: str) -> bool:
 
 
 class Lines:
-    """Makes the lines of a report. `linked`: the lists of the catalogue that the session may open."""
+    """Makes the lines of a report.
+
+    `links`: None if nothing is behind its cells. `linked`: the lists of the catalogue that the session opens.
+    """
 
     def __init__(
         self,
         state: State,
-        links: CellLinks,
+        links: CellLinks | None,
         measures: Sequence[str],
         inside: Mapping[Way, Json],
         linked: Iterable[str],
@@ -141,6 +147,13 @@ class Lines:
         """The rows with the open ones inside them, and what is in no row."""
         groups = self._state.shown_groups
         return [*self._rows(body, groups, Way()), *self._other(body, len(groups), 0)]
+
+    def with_bars(self, body: Json, measure: str) -> list[Line]:
+        """The same. The outer rows have bars of a count."""
+        bars = iter(strips([row[measure] or 0 for row in body["data"]]))
+        return [
+            line._replace(bar=next(bars)) if not (line.level or line.kind) else line for line in self.of(body)
+        ]
 
     def total(self, body: Json) -> Line:
         names = [Name("Total"), *([Name("")] * (len(self._state.shown_groups) - 1))]
@@ -161,7 +174,7 @@ class Lines:
     def _line(self, way: Way, names: list[Name], row: Json, level: int) -> Line:
         cells = self._cells(row, dict(way.groups))
         is_last = len(way.groups) == len(self._state.groups)
-        if is_last or self._links.cell(dict(way.groups), "gross") is None:
+        if is_last or not self._links or self._links.cell(dict(way.groups), "gross") is None:
             return Line(names, cells, way.key, level)
         opened, key = self._state.all("open"), way.key
         is_open = way in self._inside
@@ -175,7 +188,7 @@ class Lines:
 
     def _address(self, groups: Mapping[str, object], measure: str, row: Json) -> str:
         """The list behind a cell. Nothing is behind a cell without a value."""
-        cell = self._links.cell(groups, measure) if row[measure] else None
+        cell = self._links.cell(groups, measure) if self._links and row[measure] else None
         return cell.address.rpartition("/")[2] if cell else ""
 
     def _other(self, body: Json, columns: int, level: int) -> list[Line]:
@@ -193,7 +206,7 @@ class Lines:
         if value is None or value == "":
             return Name("(none)")
         page = _PAGES.get(group, "")
-        address = f"{page}/{value}" if page in self._linked else ""
+        address = f"{page}/{value}" if page and page in self._linked else ""
         name = row.get(DIMENSIONS[group].name) if DIMENSIONS[group].name else None
         return Name(str(name), str(value), address) if name else Name(str(value), "", address)
 

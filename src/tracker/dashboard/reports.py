@@ -26,6 +26,7 @@ from tracker.domain.normalise import pairs
 from tracker.people.seeing import token_of
 from tracker.reading.filters import EXCLUDE
 from tracker.reading.reports.query import FIELDS
+from tracker.store.reports.groups import TIMES
 from tracker.store.reports.measures import MEASURES
 
 ACCESS: Final = Access(scopes=("reports:read",))
@@ -156,9 +157,10 @@ def _of_table(visit: Visit, state: State, dated: State, known: Known, answers: A
     linked = {path.rpartition("/")[2] for _, entries in visit.sections for path, _ in entries}
     shown = [name for name in state.measures(known.measures) if name in answers.body["totals"]]
     lines = Lines(state, links, shown, answers.inside, linked)
-    rows = lines.of(answers.body)
+    bars = state.get("chart") or shown[0]
+    has_bars = dated.groups[0] not in TIMES and bars in shown and not MEASURES[bars].is_money
     return {
-        "rows": rows,
+        "rows": lines.with_bars(answers.body, bars) if has_bars else lines.of(answers.body),
         "total": lines.total(answers.body),
         "heads": [_head(state, group, words.GROUPS[group]) for group in state.shown_groups],
         "columns": [_column(state, name, answers.body) for name in shown],

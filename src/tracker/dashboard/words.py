@@ -69,7 +69,6 @@ FILTERS: Final[Mapping[str, str]] = {
     "bot_reason": "Bot rule",
     "is_unique": "Unique",
     "is_bot": "Bot",
-    "is_invalid": "Invalid",
     "has_conversions": "Has conversions",
 }
 """By the names of the parameters."""
