@@ -82,7 +82,9 @@ async def _show(visit: Visit, form: Form, fault: Fault | None) -> Response:
 
 async def _ask(visit: Visit, dated: State, known: Known) -> Answers:
     """The report, and those inside its open rows."""
-    answer = await ask(visit, "/reports", urlencode(dated.asks(known.measures)))
+    # A group that does not exist is refused at once, not when a row is opened.
+    groups = None if set(dated.groups) <= {*known.groups} else dated.groups
+    answer = await ask(visit, "/reports", urlencode(dated.asks(known.measures, groups)))
     links = CellLinks(dated.asks(known.measures), visit.settings.time_zone)
     ways = [] if dated.is_flat else ways_of(dated)
     asked = {way: query for way in ways if (query := asks_inside(way, dated, links, known.measures))}
