@@ -64,6 +64,13 @@ def _contracts() -> dict[tuple[str, str], Contract]:
 _READ_BY = _contracts()
 
 
+def report_filters(kind: str, *, hides_money: bool) -> frozenset[str]:
+    """The parameters of the reports of an owner."""
+    model = _READ_BY[kind, "reports"].query_of(hides_money=hides_money)
+    assert model
+    return frozenset(model.model_fields)
+
+
 def read_kept(shows: str, kind: str, text: str, *, hides_money: bool) -> Query:
     """A kept query as its endpoint reads it now.
 

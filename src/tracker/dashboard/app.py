@@ -23,7 +23,10 @@ from tracker.dashboard import (
     link,
     open_sessions,
     operations,
+    report_sharing,
+    reports,
     see_as,
+    share,
     sign_in,
     tokens,
     users,
@@ -91,6 +94,9 @@ PAGES: Final[Sequence[Page]] = [
     *tokens.pages,
     *audit.pages,
     *catalogue_pages.pages,
+    *reports.pages,
+    *report_sharing.pages,
+    *share.pages,
 ]
 """All pages, in no order."""
 

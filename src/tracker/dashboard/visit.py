@@ -117,6 +117,11 @@ async def visit_of(request: Request) -> Visit:
     return Visit(request, visitor, scheme, host, secret, session)
 
 
+def cookie_of(visit: Visit, name: str) -> str:
+    """The value of a cookie of the visit. "" without one."""
+    return _secret(headers_of(visit.request.scope["headers"]).get(b"cookie", b""), name.encode())
+
+
 def give(visit: Visit, response: Response, signed_in: SignedIn) -> None:
     """Put a session into the browser. It ends with the browser, if not before."""
     _set(visit, response, signed_in.secret, None)
