@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from tracker.domain.local_time import first_second, last_second, offsets, read_day
 from tracker.domain.money import in_unit
 from tracker.domain.statement import Balance, ManualKind, Party
-from tracker.parameters import Id, ParameterError, Query, about, choice
+from tracker.parameters import Id, PageNumber, ParameterError, PerPage, Query, about, choice
 from tracker.reading.query import EXCEL, FileQuery, SeparatorQuery, ZoneQuery
 from tracker.store.books import statements
 from tracker.store.books.statements import GROUPS, LINE_KEYS, MOST_GROUPS, Statement, StatementRequest
@@ -21,7 +21,7 @@ from tracker.store.catalogue import edit
 from tracker.store.clicks.columns import local_second
 from tracker.store.db import Pool
 from tracker.store.json_chunks import Block, blocks_of
-from tracker.store.paging import Row
+from tracker.store.paging import Page, Row, TooDeepError
 from tracker.store.time_span import Span
 from tracker.store.token_owner import Owner
 
@@ -142,6 +142,13 @@ class StatementLinesQuery(StatementSpanQuery, FileQuery):
     """Which statements' lines, and in which format."""
 
 
+class StatementEntriesQuery(StatementSpanQuery):
+    """Which statements' entries."""
+
+    per_page: PerPage = Field(default=200, description="Entries per page.")
+    page: PageNumber = Field(default=1, description="Page number, from 1.")
+
+
 class Answer(NamedTuple):
     """Statements as they are shown."""
 
@@ -248,6 +255,25 @@ async def read(pool: Pool, query: StatementQuery, network_zone: str, owner: Owne
         why = f"makes more than {MOST_GROUPS:,} groups: ask for one party, or for fewer days"
         raise ParameterError({"group_by": [why]}) from None
     return Answer(asked, found.statements, found.is_final, group, zone)
+
+
+async def entries(
+    pool: Pool, query: StatementEntriesQuery, network_zone: str, owner: Owner | None = None
+) -> Page:
+    """A page of the lines of statements.
+
+    Raises:
+        ParameterError: parameters are missing or contradict each other, the party is unknown, or the page is
+            too deep.
+    """
+    asked = await request_of(pool, query, network_zone, owner)
+    keys, zone = line_keys(asked), query.zone(network_zone)
+    try:
+        page = await statements.line_page(pool, asked, query.page or 1, query.per_page)
+    except TooDeepError as error:
+        raise ParameterError({"page": [f"{error}: ask for one party, or for fewer days"]}) from None
+    lines = (_line(row, asked.party, zone) for row in page.rows)
+    return page._replace(rows=[{key: line[key] for key in keys} for line in lines])
 
 
 def line_keys(asked: StatementRequest) -> tuple[str, ...]:
