@@ -6,7 +6,7 @@ from asyncio import to_thread
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, create_model
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -95,6 +95,19 @@ class StatementRow(BaseModel):
     )
 
 
+def _total_of(row: type[BaseModel], name: str) -> type[BaseModel]:
+    """The sum of rows in one currency: a row without its party and its parts."""
+    left_out = ("affiliate_id", "affiliate_name", "advertiser_id", "advertiser_name", "adjusted", "groups")
+    fields: dict[str, Any] = {
+        key: (field.annotation, field) for key, field in row.model_fields.items() if key not in left_out
+    }
+    return create_model(name, __doc__="The sum of all rows in one currency.", **fields)
+
+
+_TOTALS = "The sums of all rows, by currency. Currencies are never added up."
+StatementTotal = _total_of(StatementRow, "StatementTotal")
+
+
 class StatementEntry(BaseModel):
     """An entry of a statement. It has the columns of the lines."""
 
@@ -135,6 +148,7 @@ class StatementAnswer(BaseModel):
         description="true: the whole span is closed, so nothing in these statements changes any more."
     )
     data: list[StatementRow]
+    totals: list[StatementTotal] = Field(description=_TOTALS)  # type: ignore[valid-type]
 
 
 class BalanceRow(BaseModel):
@@ -157,10 +171,14 @@ class BalanceRow(BaseModel):
     balance: str = Field(description="What is open. Below 0: too much was paid.", examples=["25.00"])
 
 
+BalanceTotal = _total_of(BalanceRow, "BalanceTotal")
+
+
 class BalanceAnswer(BaseModel):
     """Balances by party and currency."""
 
     data: list[BalanceRow]
+    totals: list[BalanceTotal] = Field(description=_TOTALS)  # type: ignore[valid-type]
 
 
 @endpoint(scope=SCOPE, query=StatementQuery, returns=StatementAnswer, files=("text/csv",), tag="Money")
@@ -223,7 +241,7 @@ async def answer_statements(call: Call[Any], query: StatementQuery, owner: Owner
 
 async def answer_balances(call: Call[Any], query: BalanceQuery, owner: Owner | None) -> Response:
     """The balances that are visible to the network or to an owner."""
-    return as_json({"data": await statements.balances(call.state.pool, query, owner)})
+    return as_json(await statements.balances(call.state.pool, query, owner))
 
 
 async def answer_entries(call: Call[Any], query: StatementEntriesQuery, owner: Owner | None) -> Response:
@@ -251,7 +269,7 @@ routes: list[Route] = [
 
 def _body(answer: Answer, query: StatementQuery) -> bytes:
     if query.format == "json":
-        return orjson.dumps({**answer.facts, "data": list(answer.rows)})
+        return orjson.dumps({**answer.facts, "data": list(answer.rows), "totals": answer.totals})
     keys, rows = answer.table
     is_for_people = query.format == "excel"
     return excel_file(keys, rows, query.separator or ",") if is_for_people else csv_file(keys, rows)

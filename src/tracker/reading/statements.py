@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from datetime import MAXYEAR, UTC, datetime, tzinfo
@@ -189,6 +190,14 @@ class Answer(NamedTuple):
             yield row
 
     @property
+    def totals(self) -> list[Row]:
+        """The sums of all statements, by currency."""
+        return [
+            {"currency": currency} | _shown(balance, currency)
+            for currency, balance in _summed(self.statements).items()
+        ]
+
+    @property
     def table(self) -> tuple[Sequence[str], list[Row]]:
         """The columns and rows of a file: the balances, or what is booked by group."""
         who = (f"{self.asked.party}_id", f"{self.asked.party}_name", "currency")
@@ -220,8 +229,8 @@ async def _check_known(pool: Pool, asked: StatementRequest) -> None:
             raise UnknownPartyError(asked.party, id_)
 
 
-async def balances(pool: Pool, query: BalanceQuery, owner: Owner | None = None) -> list[Row]:
-    """What is owed now, by party and currency, and what it is made of.
+async def balances(pool: Pool, query: BalanceQuery, owner: Owner | None = None) -> Row:
+    """What is owed now, by party and currency, and what it is made of, with the sums of all by currency.
 
     Raises:
         ParameterError: parameters contradict each other, or the party is unknown.
@@ -229,7 +238,10 @@ async def balances(pool: Pool, query: BalanceQuery, owner: Owner | None = None) 
     asked = query.of_span(_ALL_OF_THE_BOOK, owner)
     await _check_known(pool, asked)
     found = await statements.read(pool, asked)
-    return [_who(asked.party, each) | _owed(each.balance, each.currency) for each in found.statements]
+    rows = [_who(asked.party, each) | _owed(each.balance, each.currency) for each in found.statements]
+    sums = _summed(found.statements).items()
+    totals = [{"currency": currency} | _owed(balance, currency) for currency, balance in sums]
+    return {"data": rows, "totals": totals}
 
 
 async def balance_of(pool: Pool, party: Party, party_id: int, currency: str) -> Decimal:
@@ -307,6 +319,17 @@ def _who(party: Party, statement: Statement) -> Row:
         f"{party}_id": statement.party_id,
         f"{party}_name": statement.name,
         "currency": statement.currency,
+    }
+
+
+def _summed(statements: Sequence[Statement]) -> dict[str, Balance]:
+    """The sums of balances, by currency."""
+    of_currency: defaultdict[str, list[Balance]] = defaultdict(list)
+    for each in statements:
+        of_currency[each.currency].append(each.balance)
+    return {
+        currency: Balance._make(sum(part, start=Balance().closing) for part in zip(*parts, strict=True))
+        for currency, parts in sorted(of_currency.items())
     }
 
 

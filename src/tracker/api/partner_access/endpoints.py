@@ -193,7 +193,10 @@ def _statements(kind: str) -> Answer:
 def _balances(kind: str) -> Answer:
     row: Any = row_model(kind, BalanceRow, _keys_of(kind, BalanceRow))
     answer: Any = create_model(
-        f"{kind.capitalize()}Balances", __doc__=BalanceAnswer.__doc__, data=(list[row], ...)
+        f"{kind.capitalize()}Balances",
+        __base__=BalanceAnswer,
+        __doc__=BalanceAnswer.__doc__,
+        data=(list[row], ...),
     )
 
     @endpoint(
@@ -225,7 +228,7 @@ def _statement_entries(kind: str) -> Answer:
         text="List the entries of your statements\n\nThe same as the network's list, of you alone.",
     )
     async def entries(call: Call[Query]) -> Response:
-        return await answer_entries(call, _whole(call.query, StatementEntriesQuery), call.owner)
+        return await answer_entries(call, whole(call.query, StatementEntriesQuery), call.owner)
 
     return entries
 
