@@ -147,7 +147,7 @@ ROUTES: Mapping[str, str] = {
     **{
         f"{ROOT.removesuffix('users')}{whose}/statements{end}": _LISTS  # their days are their own
         for whose in ("users", "affiliates", "advertisers")
-        for end in ("", "/lines")
+        for end in ("", "/lines", "/entries")
     },
     **{
         f"{ROOT}/manual-entries{end}": "management"  # the same types of fields
@@ -381,6 +381,7 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
         "api/partner_access/endpoints.py PartnerView.tag",
         "api/partner_access/endpoints.py _report.report",
         "api/partner_access/endpoints.py _balances",
+        "api/partner_access/endpoints.py _statement_entries.entries",
         "api/partner_access/endpoints.py _statements",
         "api/partner_access/schema.py examples",
         "api/partner_access/schema.py query_model",

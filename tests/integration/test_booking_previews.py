@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 from httpx import AsyncClient
 
@@ -144,3 +145,35 @@ async def test_balance_is_the_closing_balance_of_all_times(clicks: Settings) -> 
             assert row[f"{kind}_id"] == own
             assert (await client.get(f"{path}?{kind}_id={foreign}")).status_code == 422
             assert (await client.get(BALANCES)).status_code == 403
+
+
+async def test_entries_are_the_lines_page_by_page(clicks: Settings) -> None:
+    async with api_of(clicks, scopes=SCOPES) as client:
+        await told(client, {"click_id": HASH, "order_id": "o"})
+        for amount in ("1", "2"):
+            entry = {"affiliate_id": 513, "kind": "bonus", "amount": amount, "currency": "EUR", "reason": "r"}
+            await post(client, ENTRIES, entry)
+        span = {"from": "2020-01-01", "to": "2039-12-31"}
+        for whose, party in (("users", {"party": "affiliate"}), ("affiliates", {}), ("advertisers", {})):
+            if whose != "users":
+                ids: dict[str, Any] = {"affiliate_id": 513} if whose == "affiliates" else {"advertiser_id": 1}
+                secret = await create_token(clicks.postgres_dsn or "", ("money:read",), **ids)
+                client.headers["Authorization"] = f"Bearer {secret}"
+            path = PATH.replace("users", whose)
+            lines = [
+                orjson.loads(line)
+                for line in (
+                    await client.get(f"{path}/lines", params={**party, **span, "format": "ndjson"})
+                ).text.splitlines()
+            ]
+            assert len(lines) == (1 if whose == "advertisers" else 3)
+            found: list[Any] = []
+            for page in range(1, len(lines) + 2):
+                answer = await listed(client, f"{path}/entries", **party, **span, page=page, per_page=1)
+                assert (answer["total"], answer["pages"]) == (len(lines), len(lines))
+                found += answer["data"]
+            assert found == lines
+            deep = {**party, **span, "page": 11, "per_page": 1000}
+            assert (await client.get(f"{path}/entries", params=deep)).status_code == 200
+            deep["page"] = 12
+            assert list((await client.get(f"{path}/entries", params=deep)).json()["errors"]) == ["page"]

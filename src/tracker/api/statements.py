@@ -6,17 +6,25 @@ from asyncio import to_thread
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, create_model
 from starlette.responses import Response
 from starlette.routing import Route
 
+from tracker.api.catalogue import listed
 from tracker.api.http.endpoint import Call, endpoint
 from tracker.api.http.exports import CSV, STREAMED, answer_export, csv_file, excel_file
 from tracker.api.http.listing import as_json
+from tracker.api.http.paging import envelope
 from tracker.api.http.problems import SECURITY_HEADERS
 from tracker.api.http.routing import ROOT
 from tracker.reading import statements
-from tracker.reading.statements import Answer, BalanceQuery, StatementLinesQuery, StatementQuery
+from tracker.reading.statements import (
+    Answer,
+    BalanceQuery,
+    StatementEntriesQuery,
+    StatementLinesQuery,
+    StatementQuery,
+)
 from tracker.store.token_owner import Owner
 
 PATH = f"{ROOT}/statements"
@@ -87,6 +95,48 @@ class StatementRow(BaseModel):
     )
 
 
+def _total_of(row: type[BaseModel], name: str) -> type[BaseModel]:
+    """The sum of rows in one currency: a row without its party and its parts."""
+    left_out = ("affiliate_id", "affiliate_name", "advertiser_id", "advertiser_name", "adjusted", "groups")
+    fields: dict[str, Any] = {
+        key: (field.annotation, field) for key, field in row.model_fields.items() if key not in left_out
+    }
+    return create_model(name, __doc__="The sum of all rows in one currency.", **fields)
+
+
+_TOTALS = "The sums of all rows, by currency. Currencies are never added up."
+StatementTotal = _total_of(StatementRow, "StatementTotal")
+
+
+class StatementEntry(BaseModel):
+    """An entry of a statement. It has the columns of the lines."""
+
+    booked_at: str = Field(examples=["2026-10-15 12:00:00"])
+    line: str = Field(
+        description="approval, reversal, correction, bonus, fee, chargeback or payment.",
+        examples=["approval"],
+    )
+    affiliate_id: int = Field(default=0, description="Only with party=affiliate.", examples=[513])
+    affiliate_name: str | None = None
+    advertiser_id: int = Field(default=0, description="Only with party=advertiser.", examples=[1])
+    advertiser_name: str | None = None
+    amount: str = Field(description="With its sign.", examples=["2.50"])
+    currency: str = Field(examples=["EUR"])
+    conversion_id: int | None
+    order_id: str | None = Field(None, description="Not for affiliates.")
+    offer_id: int | None
+    offer_name: str | None
+    goal_id: int | None
+    goal_name: str | None
+    conversion_at: str | None
+    period_until: str | None = Field(description="Of an adjustment: the end of the period that it adjusts.")
+    entry_id: int
+    reverses: int | None
+    reference: str
+    reason: str
+    author: str = Field(default="", description="Not for partners.")
+
+
 class StatementAnswer(BaseModel):
     """Statements by party and currency. Amounts have the decimals of their currency, finer ones have six."""
 
@@ -98,6 +148,7 @@ class StatementAnswer(BaseModel):
         description="true: the whole span is closed, so nothing in these statements changes any more."
     )
     data: list[StatementRow]
+    totals: list[StatementTotal] = Field(description=_TOTALS)  # type: ignore[valid-type]
 
 
 class BalanceRow(BaseModel):
@@ -120,10 +171,14 @@ class BalanceRow(BaseModel):
     balance: str = Field(description="What is open. Below 0: too much was paid.", examples=["25.00"])
 
 
+BalanceTotal = _total_of(BalanceRow, "BalanceTotal")
+
+
 class BalanceAnswer(BaseModel):
     """Balances by party and currency."""
 
     data: list[BalanceRow]
+    totals: list[BalanceTotal] = Field(description=_TOTALS)  # type: ignore[valid-type]
 
 
 @endpoint(scope=SCOPE, query=StatementQuery, returns=StatementAnswer, files=("text/csv",), tag="Money")
@@ -135,6 +190,21 @@ async def read_statements(call: Call[StatementQuery]) -> Response:
     without an entry and without a balance is left out. Currencies are never added up.
     """
     return await answer_statements(call, call.query, None)
+
+
+@endpoint(
+    scope=SCOPE,
+    query=StatementEntriesQuery,
+    returns=listed("StatementEntryList", StatementEntry),
+    tag="Money",
+)
+async def list_statement_entries(call: Call[StatementEntriesQuery]) -> Response:
+    """List the entries of statements
+
+    The lines page by page, the oldest first. Page numbers work for the first 10,000 entries: an export of the
+    lines has all.
+    """
+    return await answer_entries(call, call.query, None)
 
 
 @endpoint(scope=SCOPE, query=BalanceQuery, returns=BalanceAnswer, tag="Money")
@@ -171,7 +241,13 @@ async def answer_statements(call: Call[Any], query: StatementQuery, owner: Owner
 
 async def answer_balances(call: Call[Any], query: BalanceQuery, owner: Owner | None) -> Response:
     """The balances that are visible to the network or to an owner."""
-    return as_json({"data": await statements.balances(call.state.pool, query, owner)})
+    return as_json(await statements.balances(call.state.pool, query, owner))
+
+
+async def answer_entries(call: Call[Any], query: StatementEntriesQuery, owner: Owner | None) -> Response:
+    """A page of the entries that are visible to the network or to an owner."""
+    page = await statements.entries(call.state.pool, query, call.network_zone, owner)
+    return as_json(envelope(page, per_page=query.per_page, number=query.page or 1))
 
 
 async def answer_lines(call: Call[Any], query: StatementLinesQuery, owner: Owner | None) -> Response:
@@ -186,13 +262,14 @@ async def answer_lines(call: Call[Any], query: StatementLinesQuery, owner: Owner
 routes: list[Route] = [
     Route(PATH, read_statements),
     Route(f"{PATH}/lines", export_statement_lines),
+    Route(f"{PATH}/entries", list_statement_entries),
     Route(BALANCES, read_balances),
 ]
 
 
 def _body(answer: Answer, query: StatementQuery) -> bytes:
     if query.format == "json":
-        return orjson.dumps({**answer.facts, "data": list(answer.rows)})
+        return orjson.dumps({**answer.facts, "data": list(answer.rows), "totals": answer.totals})
     keys, rows = answer.table
     is_for_people = query.format == "excel"
     return excel_file(keys, rows, query.separator or ",") if is_for_people else csv_file(keys, rows)

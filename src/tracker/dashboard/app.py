@@ -17,12 +17,15 @@ from starlette.types import ExceptionHandler
 from tracker.dashboard import (
     account,
     audit,
+    bookings,
     catalogue_pages,
     home,
     html,
     link,
+    money,
     open_sessions,
     operations,
+    partners,
     report_sharing,
     reports,
     see_as,
@@ -97,6 +100,9 @@ PAGES: Final[Sequence[Page]] = [
     *reports.pages,
     *report_sharing.pages,
     *share.pages,
+    *money.pages,
+    *bookings.pages,
+    *partners.pages,
 ]
 """All pages, in no order."""
 

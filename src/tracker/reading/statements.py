@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from datetime import MAXYEAR, UTC, datetime, tzinfo
@@ -13,7 +14,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from tracker.domain.local_time import first_second, last_second, offsets, read_day
 from tracker.domain.money import in_unit
 from tracker.domain.statement import Balance, ManualKind, Party
-from tracker.parameters import Id, ParameterError, Query, about, choice
+from tracker.parameters import Id, PageNumber, ParameterError, PerPage, Query, about, choice
 from tracker.reading.query import EXCEL, FileQuery, SeparatorQuery, ZoneQuery
 from tracker.store.books import statements
 from tracker.store.books.statements import GROUPS, LINE_KEYS, MOST_GROUPS, Statement, StatementRequest
@@ -21,7 +22,7 @@ from tracker.store.catalogue import edit
 from tracker.store.clicks.columns import local_second
 from tracker.store.db import Pool
 from tracker.store.json_chunks import Block, blocks_of
-from tracker.store.paging import Row
+from tracker.store.paging import Page, Row, TooDeepError
 from tracker.store.time_span import Span
 from tracker.store.token_owner import Owner
 
@@ -142,6 +143,13 @@ class StatementLinesQuery(StatementSpanQuery, FileQuery):
     """Which statements' lines, and in which format."""
 
 
+class StatementEntriesQuery(StatementSpanQuery):
+    """Which statements' entries."""
+
+    per_page: PerPage = Field(default=200, description="Entries per page.")
+    page: PageNumber = Field(default=1, description="Page number, from 1.")
+
+
 class Answer(NamedTuple):
     """Statements as they are shown."""
 
@@ -182,6 +190,14 @@ class Answer(NamedTuple):
             yield row
 
     @property
+    def totals(self) -> list[Row]:
+        """The sums of all statements, by currency."""
+        return [
+            {"currency": currency} | _shown(balance, currency)
+            for currency, balance in _summed(self.statements).items()
+        ]
+
+    @property
     def table(self) -> tuple[Sequence[str], list[Row]]:
         """The columns and rows of a file: the balances, or what is booked by group."""
         who = (f"{self.asked.party}_id", f"{self.asked.party}_name", "currency")
@@ -213,8 +229,8 @@ async def _check_known(pool: Pool, asked: StatementRequest) -> None:
             raise UnknownPartyError(asked.party, id_)
 
 
-async def balances(pool: Pool, query: BalanceQuery, owner: Owner | None = None) -> list[Row]:
-    """What is owed now, by party and currency, and what it is made of.
+async def balances(pool: Pool, query: BalanceQuery, owner: Owner | None = None) -> Row:
+    """What is owed now, by party and currency, and what it is made of, with the sums of all by currency.
 
     Raises:
         ParameterError: parameters contradict each other, or the party is unknown.
@@ -222,7 +238,10 @@ async def balances(pool: Pool, query: BalanceQuery, owner: Owner | None = None) 
     asked = query.of_span(_ALL_OF_THE_BOOK, owner)
     await _check_known(pool, asked)
     found = await statements.read(pool, asked)
-    return [_who(asked.party, each) | _owed(each.balance, each.currency) for each in found.statements]
+    rows = [_who(asked.party, each) | _owed(each.balance, each.currency) for each in found.statements]
+    sums = _summed(found.statements).items()
+    totals = [{"currency": currency} | _owed(balance, currency) for currency, balance in sums]
+    return {"data": rows, "totals": totals}
 
 
 async def balance_of(pool: Pool, party: Party, party_id: int, currency: str) -> Decimal:
@@ -248,6 +267,25 @@ async def read(pool: Pool, query: StatementQuery, network_zone: str, owner: Owne
         why = f"makes more than {MOST_GROUPS:,} groups: ask for one party, or for fewer days"
         raise ParameterError({"group_by": [why]}) from None
     return Answer(asked, found.statements, found.is_final, group, zone)
+
+
+async def entries(
+    pool: Pool, query: StatementEntriesQuery, network_zone: str, owner: Owner | None = None
+) -> Page:
+    """A page of the lines of statements.
+
+    Raises:
+        ParameterError: parameters are missing or contradict each other, the party is unknown, or the page is
+            too deep.
+    """
+    asked = await request_of(pool, query, network_zone, owner)
+    keys, zone = line_keys(asked), query.zone(network_zone)
+    try:
+        page = await statements.line_page(pool, asked, query.page or 1, query.per_page)
+    except TooDeepError as error:
+        raise ParameterError({"page": [f"{error}: ask for one party, or for fewer days"]}) from None
+    lines = (_line(row, asked.party, zone) for row in page.rows)
+    return page._replace(rows=[{key: line[key] for key in keys} for line in lines])
 
 
 def line_keys(asked: StatementRequest) -> tuple[str, ...]:
@@ -281,6 +319,17 @@ def _who(party: Party, statement: Statement) -> Row:
         f"{party}_id": statement.party_id,
         f"{party}_name": statement.name,
         "currency": statement.currency,
+    }
+
+
+def _summed(statements: Sequence[Statement]) -> dict[str, Balance]:
+    """The sums of balances, by currency."""
+    of_currency: defaultdict[str, list[Balance]] = defaultdict(list)
+    for each in statements:
+        of_currency[each.currency].append(each.balance)
+    return {
+        currency: Balance._make(sum(part, start=Balance().closing) for part in zip(*parts, strict=True))
+        for currency, parts in sorted(of_currency.items())
     }
 
 

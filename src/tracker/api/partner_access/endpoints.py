@@ -12,6 +12,7 @@ from pydantic import BaseModel, create_model
 from starlette.responses import Response
 from starlette.routing import Route
 
+from tracker.api.catalogue import listed
 from tracker.api.clicks import endpoints as clicks
 from tracker.api.clicks.schema import Click
 from tracker.api.conversions import endpoints as conversions
@@ -34,8 +35,10 @@ from tracker.api.statements import (
     BalanceAnswer,
     BalanceRow,
     StatementAnswer,
+    StatementEntry,
     StatementRow,
     answer_balances,
+    answer_entries,
     answer_lines,
     answer_statements,
 )
@@ -45,7 +48,12 @@ from tracker.reading.conversions import ConversionExportQuery, ConversionFilterQ
 from tracker.reading.keys import KEY, KeyQuery
 from tracker.reading.query import SomeQuery
 from tracker.reading.reports.query import FIELDS, ReportQuery, groups_of, measures_of, sort_of
-from tracker.reading.statements import BalanceQuery, StatementLinesQuery, StatementQuery
+from tracker.reading.statements import (
+    BalanceQuery,
+    StatementEntriesQuery,
+    StatementLinesQuery,
+    StatementQuery,
+)
 from tracker.reading.visibility import Visibility
 from tracker.store.clicks import list as click_list
 from tracker.store.conversions import list as conversion_list
@@ -151,10 +159,14 @@ _PARTIES = ("party", "affiliate_id", "advertiser_id")
 """Parameters of statements that an owner implies, except for its own ids."""
 
 
-def _statements(kind: str) -> Answer:
+def _keys_of(kind: str, row: type[BaseModel]) -> list[str]:
+    """The keys of a row about money, without those of the other side."""
     other = "advertiser" if kind == "affiliate" else "affiliate"
-    keys = [name for name in StatementRow.model_fields if not name.startswith(other)]
-    row: Any = row_model(kind, StatementRow, keys)
+    return [name for name in row.model_fields if not name.startswith(other)]
+
+
+def _statements(kind: str) -> Answer:
+    row: Any = row_model(kind, StatementRow, _keys_of(kind, StatementRow))
     answer: Any = create_model(
         f"{kind.capitalize()}Statements",
         __base__=StatementAnswer,
@@ -179,11 +191,12 @@ def _statements(kind: str) -> Answer:
 
 
 def _balances(kind: str) -> Answer:
-    other = "advertiser" if kind == "affiliate" else "affiliate"
-    keys = [name for name in BalanceRow.model_fields if not name.startswith(other)]
-    row: Any = row_model(kind, BalanceRow, keys)
+    row: Any = row_model(kind, BalanceRow, _keys_of(kind, BalanceRow))
     answer: Any = create_model(
-        f"{kind.capitalize()}Balances", __doc__=BalanceAnswer.__doc__, data=(list[row], ...)
+        f"{kind.capitalize()}Balances",
+        __base__=BalanceAnswer,
+        __doc__=BalanceAnswer.__doc__,
+        data=(list[row], ...),
     )
 
     @endpoint(
@@ -199,6 +212,25 @@ def _balances(kind: str) -> Answer:
         return await answer_balances(call, whole(call.query, BalanceQuery), call.owner)
 
     return balances
+
+
+def _statement_entries(kind: str) -> Answer:
+    hidden = ("author",) if kind == "advertiser" else ("author", "order_id")
+    keys = [name for name in _keys_of(kind, StatementEntry) if name not in hidden]
+
+    @endpoint(
+        scope="money:read",
+        owner=kind,
+        query=query_model(kind, StatementEntriesQuery, _PARTIES, (f"{kind}_id",)),
+        returns=listed(f"{kind.capitalize()}StatementEntryList", row_model(kind, StatementEntry, keys)),
+        tag="Money",
+        name=f"list_{kind}_statement_entries",
+        text="List the entries of your statements\n\nThe same as the network's list, of you alone.",
+    )
+    async def entries(call: Call[Query]) -> Response:
+        return await answer_entries(call, whole(call.query, StatementEntriesQuery), call.owner)
+
+    return entries
 
 
 def _statement_lines(kind: str) -> Answer:
@@ -331,5 +363,6 @@ routes: list[Route] = [
     *(Route(f"{root}/reports", _report(kind)) for kind, root in VIEWS.items()),
     *(Route(f"{root}/statements", _statements(kind)) for kind, root in VIEWS.items()),
     *(Route(f"{root}/statements/lines", _statement_lines(kind)) for kind, root in VIEWS.items()),
+    *(Route(f"{root}/statements/entries", _statement_entries(kind)) for kind, root in VIEWS.items()),
     *(Route(f"{root}/balances", _balances(kind)) for kind, root in VIEWS.items()),
 ]

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from tracker.domain.statement import Balance, ManualKind, Party
 from tracker.store.db import Connection, Pool
-from tracker.store.paging import reading
+from tracker.store.paging import MAX_OFFSET, Page, TooDeepError, reading
 from tracker.store.time_span import Span
 from tracker.store.token_owner import Owner, visible_offers
 
@@ -110,7 +110,14 @@ FROM (
     WHERE {party}_id IS NOT NULL AND booked_at >= {low} AND booked_at < {high} AND {whose}
         AND booked_at >= $3 AND (booked_at, 1, id) > ($3, $4::integer, $5::bigint)
     ORDER BY booked_at, id LIMIT {limit})
-) AS line ORDER BY booked_at, source, entry_id LIMIT {limit}
+) AS line ORDER BY booked_at, source, entry_id {part}
+"""
+_COUNT = """
+SELECT
+    (SELECT count(*) FROM conversion_entry AS entry
+    WHERE booked_at >= {low} AND booked_at < {high} AND {whose} AND {side} <> 0)
+    + (SELECT count(*) FROM manual_entry AS entry
+    WHERE {party}_id IS NOT NULL AND booked_at >= {low} AND booked_at < {high} AND {whose})
 """
 
 
@@ -203,12 +210,7 @@ async def read(
 
 async def lines(pool: Pool, asked: StatementRequest) -> AsyncGenerator[list[dict[str, Any]], None]:
     """All entries of a span in the order of their time, in chunks. Entries of 0 are left out."""
-    names = {
-        "offer": asked.name_of(_NAME_OF_OFFER, "line"),
-        "goal": asked.name_of(_NAME_OF_GOAL, "line"),
-    }
-    statement = asked.sql(_LINES, period=_PERIOD.format("created_at"), limit=_CHUNK_LINES, **names)
-    after: tuple[object, ...] = (datetime.fromtimestamp(asked.span.low / 1000, UTC), -1, 0)
+    statement, after = _lines(asked, _CHUNK_LINES, f"LIMIT {_CHUNK_LINES}"), _first(asked)
     while True:
         async with reading(pool, "read_committed") as connection:
             records = await connection.fetch(statement, *asked.span, *after)
@@ -218,6 +220,36 @@ async def lines(pool: Pool, asked: StatementRequest) -> AsyncGenerator[list[dict
             return
         last = records[-1]
         after = (last["booked_at"], last["source"], last["entry_id"])
+
+
+async def line_page(pool: Pool, asked: StatementRequest, number: int, per_page: int) -> Page:
+    """Page `number`, from 1, of the entries of a span in the order of their time, without those of 0.
+
+    Raises:
+        TooDeepError: the page is more than MAX_OFFSET rows deep.
+    """
+    offset = (number - 1) * per_page
+    if offset > MAX_OFFSET:
+        raise TooDeepError(f"pages lead only up to {MAX_OFFSET:,} rows deep")
+    statement = _lines(asked, offset + per_page, f"LIMIT {int(per_page)} OFFSET {int(offset)}")
+    async with reading(pool, "repeatable_read") as connection:
+        total = await connection.fetchval(asked.sql(_COUNT), *asked.span)
+        rows = [dict(row) for row in await connection.fetch(statement, *asked.span, *_first(asked))]
+    return Page(rows, total, offset + len(rows) < total)
+
+
+def _lines(asked: StatementRequest, limit: int, part: str) -> str:
+    """The statement for lines: `part` of the first `limit` ones after a place."""
+    names = {
+        "offer": asked.name_of(_NAME_OF_OFFER, "line"),
+        "goal": asked.name_of(_NAME_OF_GOAL, "line"),
+    }
+    return asked.sql(_LINES, period=_PERIOD.format("created_at"), limit=int(limit), part=part, **names)
+
+
+def _first(asked: StatementRequest) -> tuple[object, ...]:
+    """The place before all lines of a span."""
+    return datetime.fromtimestamp(asked.span.low / 1000, UTC), -1, 0
 
 
 def _balances(asked: StatementRequest) -> str:
