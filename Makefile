@@ -10,7 +10,7 @@ WORKERS = $(shell $(BIN)/python -c 'import os; print(min(len(os.sched_getaffinit
 PARALLEL = -n $(WORKERS) --dist loadscope --no-loadscope-reorder --max-worker-restart 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install build run test test-unit test-pure check package fuzz bench bench-load bench-reads load chaos geoip docs clean
+.PHONY: help install build run test test-unit test-pure check package screenshots fuzz bench bench-load bench-reads load chaos geoip docs clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ package: build ## Make the source archive, the wheel and the pure wheel in dist/
 	TRACKER_PURE=1 $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation \
 		--wheel-dir dist dist/tracker-*.tar.gz
 	$(BIN)/python -m pytest tests/packages.py
+
+screenshots: install ## Take pictures of all pages with a made-up history (var/screenshots), and those of the README
+	$(BIN)/python -m tests.screenshots
 
 fuzz: build ## Send 200,000 random connections to both HTTP protocols, and judge each answer by RFC 9112
 	$(BIN)/python -m tests.fuzz.run

@@ -17,14 +17,25 @@ from uuid import uuid4
 import pytest
 
 from tests.conftest import Furnish
-from tests.e2e.chromium import CHROMIUM, FLAGS
+from tests.e2e.browsing import CHROMIUM, needs_chromium
 from tests.e2e.running import PATIENCE, Up, clicks_of, up, wait_until
 from tracker.processes.engines.engine import postgres_dsn
 from tracker.store.db import connect
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium on this machine: the browser tests are skipped"
-)
+pytestmark = needs_chromium
+
+# Nobody drives this browser: DevTools change how it looks ahead.
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-component-update",
+    "--disable-sync",
+    "--remote-debugging-port=0",  # else it shows one page and ends
+    "--host-resolver-rules=MAP *.test 127.0.0.1",
+]
 
 LANDING = "<!doctype html><title>Arrived</title><h1>Welcome</h1><img src=/shown alt=''>"
 # The publisher's page follows its link once the test has seen a prefetch.

@@ -1,24 +1,24 @@
-"""The pages in a real Chromium whose scripts are off: from the invitation to signing out."""
+"""The pages in a real Chromium: from the invitation to signing out."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pyotp
 import pytest
+from playwright.async_api import Browser, Page, expect
 
 from tests.conftest import Furnish
-from tests.e2e.chromium import CHROMIUM, Tab, tab_of
-from tests.e2e.running import Up, command, up
+from tests.e2e.browsing import Watch, browser, faults_of, fits, invitation, needs_chromium, visiting
+from tests.e2e.running import Up, up
+from tests.integration.people import PASSWORD
 
-EMAIL, PASSWORD = "anna@pages.test", "a calm and long pass phrase"
+__all__ = ["browser"]
 
-pytestmark = [
-    pytest.mark.anyio,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: the browser tests are skipped"),
-]
+EMAIL = "anna@pages.test"
+
+pytestmark = [pytest.mark.anyio, needs_chromium]
 
 
 @pytest.fixture(scope="module")
@@ -28,134 +28,125 @@ def tracker(furnish: Furnish, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture
-async def tab(tmp_path: Path) -> AsyncIterator[Tab]:
-    assert CHROMIUM
-    async with tab_of(CHROMIUM, tmp_path) as tab:
-        yield tab
+async def plain(browser: Browser) -> AsyncIterator[tuple[Page, Watch]]:
+    """A window whose scripts are off."""
+    async with visiting(browser, java_script_enabled=False) as window:
+        yield window
 
 
-def code_of(secret: str) -> str:
-    return pyotp.TOTP(secret).now()
+@pytest.fixture
+async def page(browser: Browser) -> AsyncIterator[Page]:
+    async with visiting(browser) as (page, _):
+        yield page
 
 
-async def fits(tab: Tab) -> bool:
-    """Whether a phone of 360 pixels shows the page without scrolling sideways."""
-    await tab.size(360, 740)
-    width = await tab.ask("document.documentElement.scrollWidth")
-    await tab.size(1000, 800)
-    return int(width) <= 360
+async def press(page: Page, words: str) -> None:
+    """Press a button, or follow a link, of the page itself."""
+    button = page.get_by_role("button", name=words, exact=True)
+    await button.or_(page.get_by_role("link", name=words, exact=True)).click()
 
 
-async def test_invited_user_sets_a_second_factor_and_signs_in_with_it(tracker: Up, tab: Tab) -> None:
+async def fill(page: Page, **texts: str) -> None:
+    for label, text in texts.items():
+        await page.get_by_label(label.replace("_", " "), exact=True).fill(text)
+
+
+async def sees(page: Page, text: str) -> None:
+    await expect(page.get_by_text(text).first).to_be_visible()
+
+
+async def test_invited_user_sets_a_second_factor_and_signs_in_with_it(
+    tracker: Up, plain: tuple[Page, Watch]
+) -> None:
+    page, watch = plain
     base = f"http://127.0.0.1:{tracker.api_port}"
-    link = command(tracker, "users", "invite", EMAIL, "--role", "analyst", "--name", "Anna", may_warn=True)
-    await tab.open(base + link[link.index("/dashboard/") :].strip())  # the command does not know the port
-    assert "You are invited as analyst" in await tab.text()
-    assert await fits(tab)
-    await tab.fill("Password", "short")
-    await tab.fill("Password again", "short")
-    await tab.press("Create the account")
-    assert "Password: needs at least 12 characters" in await tab.text()
-    assert await tab.ask("document.activeElement.id") == "password"
-    assert await fits(tab)
-    await tab.fill("Password", PASSWORD)
-    await tab.fill("Password again", PASSWORD)
-    await tab.press("Create the account")
-    assert "Welcome, Anna" in await tab.text()
-    assert await tab.ask("document.documentURI") == f"{base}/dashboard/"
-    assert await fits(tab)
+    link = invitation(tracker, EMAIL, "--role", "analyst", "--name", "Anna")
+    await page.goto(link)
+    await sees(page, "You are invited as analyst")
+    assert await fits(page)
+    await fill(page, Password="short", Password_again="short")
+    await press(page, "Create the account")
+    await sees(page, "Password: needs at least 12 characters")
+    await expect(page.get_by_label("Password", exact=True)).to_be_focused()
+    assert await fits(page)
+    await fill(page, Password=PASSWORD, Password_again=PASSWORD)
+    await press(page, "Create the account")
+    await sees(page, "Welcome, Anna")
+    assert page.url == f"{base}/dashboard/"
+    assert await fits(page)
 
-    await tab.press("Account")
-    await tab.press("Set up")
-    assert await fits(tab)
-    assert await tab.ask("document.querySelector('img[alt^=QR]').naturalWidth") > 100, "the picture is shown"
-    secret = (await tab.ask("document.querySelector('#key').innerText")).replace(" ", "")
-    await tab.fill("Code", code_of(secret))
-    await tab.press("Turn on")
-    codes = re.findall(r"\b(?:\w{4}-){3}\w{4}\b", await tab.text())
+    await press(page, "Account")
+    await fill(page, Your_password=PASSWORD)
+    await press(page, "Set up")
+    assert await fits(page)
+    picture = page.get_by_role("img", name=re.compile("^QR"))
+    assert await picture.evaluate("picture => picture.naturalWidth") > 100, "the picture is shown"
+    secret = (await page.locator("#key").inner_text()).replace(" ", "")
+    await fill(page, Code=pyotp.TOTP(secret).now())
+    await press(page, "Turn on")
+    await sees(page, "I have kept them")
+    codes = re.findall(r"\b(?:\w{4}-){3}\w{4}\b", await page.inner_text("body"))
     assert len(set(codes)) == 10
-    assert await fits(tab)
-    await tab.press("I have kept them")
-    await tab.press("Sessions")
-    assert "Chrome on Linux" in await tab.text()
-    assert await fits(tab)
-    await tab.press("Sign out")
+    assert await fits(page)
+    await press(page, "I have kept them")
+    await press(page, "Sessions")
+    await sees(page, "Chrome on Linux")
+    assert await fits(page)
+    await press(page, "Sign out")
 
-    await tab.fill("E-mail address", EMAIL)
-    await tab.fill("Password", PASSWORD)
-    await tab.key("Enter", leads_on=True)
-    assert "Second factor" in await tab.text()
-    await tab.fill("Code", codes[0])
-    await tab.press("Continue")
-    assert "Welcome, Anna" in await tab.text()
-    await tab.press("Sign out")
-    assert "Sign in" in await tab.text()
-    await tab.open(f"{base}/dashboard/")
-    assert "Sign in" in await tab.text()
-    assert [status for status in tab.statuses if status != 200] == [422]
-    assert "s=" in link
-    assert link.partition("s=")[2].strip() not in tracker.output, "a secret is in the log"
+    await page.get_by_label("E-mail address").fill(EMAIL)
+    await fill(page, Password=PASSWORD)
+    await page.keyboard.press("Enter")
+    await sees(page, "Second factor")
+    await fill(page, Code=codes[0])
+    await press(page, "Continue")
+    await sees(page, "Welcome, Anna")
+    await press(page, "Sign out")
+    await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    await page.goto(f"{base}/dashboard/")
+    await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    assert [status for status in watch.statuses if status not in (200, 303)] == [422]
+    assert link.partition("s=")[2] not in tracker.output, "a secret is in the log"
     assert PASSWORD not in tracker.output
-    expected = ("Failed to load resource: the server responded with a status of 422", "Autofocus ")
-    assert [said for said in tab.complaints if not said.startswith(expected)] == [], "the policy let all pass"
 
 
-async def test_pages_work_without_encryption_and_warn(tracker: Up, tab: Tab) -> None:
+async def test_pages_work_without_encryption_and_warn(tracker: Up, plain: tuple[Page, Watch]) -> None:
     """A name that is not this machine's: browsers send no Sec-Fetch-Site there, and warn of nothing."""
+    page, watch = plain
     base = f"http://tracker.test:{tracker.api_port}"
-    link = command(tracker, "users", "invite", "ben@pages.test", "--role", "analyst", may_warn=True)
-    await tab.open(base + link[link.index("/dashboard/") :].strip())
-    assert "This connection is not encrypted." in await tab.text()
-    await tab.fill("Password", PASSWORD)
-    await tab.fill("Password again", PASSWORD)
-    await tab.press("Create the account")
-    assert "ben@pages.test" in await tab.text()
-    await tab.press("Sign out")
-    await tab.fill("E-mail address", "ben@pages.test")
-    await tab.fill("Password", PASSWORD)
-    await tab.press("Sign in")
-    assert "ben@pages.test" in await tab.text()
-    assert set(tab.statuses) == {200}
+    await page.goto(invitation(tracker, "ben@pages.test", "--role", "analyst", base=base))
+    await sees(page, "This connection is not encrypted.")
+    await fill(page, Password=PASSWORD, Password_again=PASSWORD)
+    await press(page, "Create the account")
+    await sees(page, "ben@pages.test")
+    await press(page, "Sign out")
+    await page.get_by_label("E-mail address").fill("ben@pages.test")
+    await fill(page, Password=PASSWORD)
+    await press(page, "Sign in")
+    await sees(page, "ben@pages.test")
+    assert {*watch.statuses} <= {200, 303}
 
 
-async def test_pages_are_used_by_keyboard_alone(tracker: Up, tab: Tab) -> None:
-    await tab.open(f"http://127.0.0.1:{tracker.api_port}/dashboard/sign-in")
-    assert await tab.ask("document.activeElement.id") == "email"
-    await tab.send("Input.insertText", text="nobody@pages.test")
-    await tab.key("Tab")
-    assert await tab.ask("document.activeElement.id") == "password"
-    assert await tab.ask("getComputedStyle(document.activeElement).outlineStyle") == "solid"
-    await tab.send("Input.insertText", text="wrong")
-    await tab.key("Tab")
-    assert await tab.ask("document.activeElement.innerText") == "Sign in"
-    await tab.key("Enter", leads_on=True)
-    assert "The e-mail address or the password is wrong." in await tab.text()
-    assert await tab.ask("document.activeElement.id") == "password"
+async def test_pages_are_used_by_keyboard_alone(tracker: Up, page: Page) -> None:
+    await page.goto(f"http://127.0.0.1:{tracker.api_port}/dashboard/sign-in")
+    await expect(page.get_by_label("E-mail address")).to_be_focused()
+    await page.keyboard.type("nobody@pages.test")
+    await page.keyboard.press("Tab")
+    await expect(page.get_by_label("Password")).to_be_focused()
+    await expect(page.get_by_label("Password")).to_have_css("outline-style", "solid")
+    await page.keyboard.type("wrong")
+    await page.keyboard.press("Tab")
+    await expect(page.get_by_role("button", name="Sign in")).to_be_focused()
+    await page.keyboard.press("Enter")
+    await sees(page, "The e-mail address or the password is wrong.")
+    await expect(page.get_by_label("Password")).to_be_focused()
 
 
-async def test_colours_follow_the_wish_and_can_be_read(tracker: Up, tab: Tab) -> None:
+async def test_colours_follow_the_wish_and_can_be_read(tracker: Up, page: Page) -> None:
     colours = set()
-    for dark in (False, True):
-        await tab.size(1000, 800, dark=dark)
-        await tab.open(f"http://127.0.0.1:{tracker.api_port}/dashboard/sign-in")
-        for element in ("h1", ".quiet", "button", "label"):
-            assert await contrast(tab, element) >= 4.5, (element, dark)  # WCAG 2.2, 1.4.3
-        colours.add(await tab.ask("getComputedStyle(document.body).backgroundColor"))
+    for scheme in ("light", "dark"):
+        await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        await page.goto(f"http://127.0.0.1:{tracker.api_port}/dashboard/sign-in")
+        assert await faults_of(page) == []
+        colours.add(await page.evaluate("getComputedStyle(document.body).backgroundColor"))
     assert len(colours) == 2
-
-
-async def contrast(tab: Tab, element: str) -> float:
-    """The contrast of an element's text and the first ground below it (WCAG 2.2, contrast ratio)."""
-    text, ground = await tab.ask(
-        f"(() => {{ let one = document.querySelector('{element}'); const text = getComputedStyle(one).color;"
-        " let ground; do { ground = getComputedStyle(one).backgroundColor; one = one.parentElement }"
-        " while (one && ground == 'rgba(0, 0, 0, 0)'); return [text, ground] })()"
-    )
-    low, high = sorted(luminance(colour) for colour in (text, ground))
-    return (high + 0.05) / (low + 0.05)
-
-
-def luminance(colour: str) -> float:
-    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
+from tracker.dashboard.navigation import Access
 from tracker.dashboard.page import HOME, Page
 from tracker.dashboard.visit import Visit
 from tracker.domain import normalise
@@ -23,9 +24,6 @@ _KINDS: tuple[OwnerKind, ...] = get_args(OwnerKind)
 
 
 async def _show(visit: Visit, form: Form, fault: Fault | None) -> Response:
-    assert visit.session
-    if visit.session.role != "admin":
-        raise _refusal()
     return html("see_as.html", visit, {"kinds": _KINDS, "form": form}, fault=fault)
 
 
@@ -37,7 +35,7 @@ async def _begin(visit: Visit, form: Form) -> Response:
     try:
         await seeing.begin(visit.pool, visit.session, kind, _id(form.get("id", "")), visit.visitor)
     except NotAdminError:
-        raise _refusal() from None
+        raise HTTPException(403, "Only administrators look as a partner.") from None
     except UnknownPartnerError:
         raise FieldError("id", f"matches no {kind}") from None
     return redirect(HOME)
@@ -56,11 +54,7 @@ def _id(text: str) -> int:
     return id_
 
 
-def _refusal() -> HTTPException:
-    return HTTPException(403, "Only administrators look as a partner.")
-
-
 pages = [
-    Page(PATH, "signed in", _show, _begin),
+    Page(PATH, "signed in", _show, _begin, access=Access(("admin",), owners=(None,))),
     Page(f"{PATH}/end", "signed in", send=_end, changes_nothing=True),
 ]

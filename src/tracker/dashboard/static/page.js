@@ -1,4 +1,4 @@
-// What all pages have: buttons that copy a text, and a menu that is closed on narrow screens.
+// What all pages have: buttons that copy a text, a menu that is closed on narrow screens, and boxes that scroll.
 
 for (const button of document.querySelectorAll("[data-copy]")) {
   const source = document.getElementById(button.dataset.copy);
@@ -19,3 +19,14 @@ if (menu) {
   fold();
   isNarrow.addEventListener("change", fold);
 }
+
+// A table that scrolls inside its box has a name there, and takes the focus: arrow keys scroll it.
+const scrolling = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    if (target.scrollWidth <= target.clientWidth) continue;
+    target.tabIndex = 0;
+    target.role = "group";
+    target.ariaLabel ??= target.querySelector("caption")?.textContent.trim() || "Table";
+  }
+});
+for (const box of document.querySelectorAll(".rows")) scrolling.observe(box);
