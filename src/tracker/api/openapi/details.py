@@ -28,6 +28,8 @@ _TAGS = {
     "Advertisers": "For tokens of advertisers: their own rows, without fields of others.",
     "Webhooks": "URLs of your own systems that get events, and the log of their requests.",
     "Tokens": "Make, list, change, rotate and revoke tokens.",
+    "Search": "Find clicks, conversions and the catalogue by any id or name.",
+    "Test runs": "Try an offer from its link to what its affiliate is told, with clicks that count nowhere.",
     "Operations": "For administrators: problems, clicks that could not be stored, unmatched hits, imports.",
     "Users": "People who sign in: invite, list, change, reset and delete them, and end their sessions.",
 }
