@@ -191,3 +191,27 @@ async def test_change_is_shown_to_those_who_see_its_resource(client: AsyncClient
     token = await create_token(database.postgres_dsn or "", ["offers:read", "money:read"])
     for path in (place, f"{ROOT}/audit/999999", f"{ROOT}/audit/x"):
         assert (await client.get(path, headers={"Authorization": f"Bearer {token}"})).status_code == 404
+
+
+async def test_audit_trail_is_filtered_by_time_and_place(client: AsyncClient, database: Settings) -> None:
+    made = await client.post(f"{ROOT}/advertisers", json={"name": "A"})
+    for offer in ("3", "30"):
+        row = f"({offer}, 'B', {made.json()['id']})"
+        await run_sql(database, f"INSERT INTO offer (id, name, advertiser_id) VALUES {row}")
+        await client.patch(f"{ROOT}/offers/{offer}", json={"note": "x"})
+    await client.post(f"{ROOT}/offers/3/urls", json={"name": "U", "url": "https://a.example/"})
+    await run_sql(database, "UPDATE audit SET at = '2026-03-28T23:30:00Z' WHERE path = 'offers/3'")
+    for params, paths in (
+        ({"under": "offers/3"}, ["offers/3/urls/1", "offers/3"]),
+        ({"under": "offers/30"}, ["offers/30"]),
+        ({"under": "offers/"}, []),
+        ({"under": "offers/3", "at_to": "2026-03-28", "tz": "UTC"}, ["offers/3"]),
+        ({"at_from": "2026-03-29", "at_to": "2026-03-29", "tz": "Europe/Berlin"}, ["offers/3"]),
+        ({"at_from": "2026-03-28", "at_to": "2026-03-28", "tz": "Europe/Berlin"}, []),
+        ({"at_to": "2026-03-28 23:30:00", "tz": "UTC"}, ["offers/3"]),
+        ({"at_to": "2026-03-28 23:29:59", "tz": "UTC"}, []),
+    ):
+        answer = (await client.get(f"{ROOT}/audit", params=params)).json()
+        assert ([change["path"] for change in answer["data"]], answer["total"]) == (paths, len(paths))
+    wrong = await client.get(f"{ROOT}/audit", params={"at_from": "2026-03-29", "at_to": "2026-03-28"})
+    assert [*wrong.json()["errors"]] == ["at_to"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field
 from starlette.responses import Response
@@ -16,10 +16,11 @@ from tracker.catalogue.errors import CatalogueError, Kind
 from tracker.catalogue.notes import NOTES
 from tracker.catalogue.resource import READ, place_of
 from tracker.catalogue.resources import RESOURCES
-from tracker.parameters import Id, Query, Text, choice
+from tracker.parameters import From, Id, Query, Text, To, about, choice
+from tracker.reading.query import ZoneQuery, span_of
 from tracker.store.books import corrections, manual_entries
 from tracker.store.catalogue import edit
-from tracker.store.catalogue.edit import AUDIT
+from tracker.store.catalogue.edit import AUDIT, Row
 from tracker.store.conversions import affiliate_postbacks as outgoing
 from tracker.store.tokens import Token
 
@@ -37,14 +38,33 @@ _SCOPES = {
 _WITHOUT_ADDRESS = AUDIT._replace(columns=tuple(name for name in AUDIT.columns if name != "address"))
 
 
-class AuditQuery(PageQuery):
+class AuditQuery(PageQuery, ZoneQuery):
     """Which changes."""
 
+    at_from: From = about("Earliest local time. A date alone means its first second.")
+    at_to: To = about("Latest local time, inclusive. A date alone means its last second.")
+    under: Text = Field(
+        None, description="Changes of the object with this path and of its parts, as in offers/3."
+    )
     path: Text = Field(None, description="Changes of the object with this path, as in offers/3/urls/132.")
     resource: Text = Field(None, description="Changes of this kind of object, as in offer_url.")
     token_id: Id = Field(None, description="Changes made with this token.")
     user_id: Id = Field(None, description="Changes made by this user.")
     action: choice("create", "update", "delete") = Field(None, description="Changes with this action.")  # type: ignore[valid-type]
+
+    def others(self) -> Self:
+        """The filters without the time."""
+        return self.model_copy(update={"tz": None, "at_from": None, "at_to": None})
+
+    def span(self, network_zone: str) -> Row:
+        """The filter by time.
+
+        Raises:
+            ParameterError: the end is before the start.
+        """
+        if self.at_from is None and self.at_to is None:
+            return {}
+        return {"at": span_of(self.at_from, self.at_to, self.zone(network_zone), "at")}
 
 
 class Change(BaseModel):
@@ -73,13 +93,14 @@ async def list_changes(call: Call[AuditQuery]) -> Response:
     change. Some entries need a scope of their own: period closes, entries by hand and corrections
     `money:read`, resent postbacks `conversions:read` and tokens `admin`.
     """
-    query, pool = call.query, call.state.pool
+    query, pool = call.query.others(), call.state.pool
+    place = call.query.span(call.state.settings.time_zone)
     if call.token.allows(_ALL_SCOPE):
-        return await list_rows(pool, AUDIT, query, {})
+        return await list_rows(pool, AUDIT, query, place)
     seen = _seen(call.token)
     if query.resource is not None:
         seen &= {query.resource}
-    place = {"resource": sorted(seen)}
+    place |= {"resource": sorted(seen)}
     return await list_rows(pool, _WITHOUT_ADDRESS, query.model_copy(update={"resource": None}), place)
 
 

@@ -18,6 +18,7 @@ from tracker.domain import money, normalise
 from tracker.store.db import Connection, Pool
 from tracker.store.locks import Lock
 from tracker.store.paging import Page
+from tracker.store.time_span import Span
 
 _LONGEST_WAIT_SECONDS = 5
 _READ_AHEAD = 500  # rows
@@ -31,7 +32,10 @@ BUSY: type[Exception] = asyncpg.LockNotAvailableError
 
 Row = dict[str, Any]
 Equals = Mapping[str, Any]
-"""Columns and their values (a list for any of several) that select rows. Of a list, a member, as in `tag`."""
+"""Columns and their values that select rows: a list for any of several, a Span for a range of time.
+
+Of a list, a member, as in `tag`. `under`: a path, with all paths below it.
+"""
 
 _MEMBERS = {"tag": "tags", "affiliate": "affiliate_ids", "advertiser": "advertiser_ids"}
 _ESCAPED = str.maketrans({character: f"\\{character}" for character in "\\%_"})  # of patterns for LIKE
@@ -371,6 +375,11 @@ def _where(equals: Equals) -> tuple[str, list[Any]]:
 
 
 def _condition(column: str, value: object, n: int) -> str:
+    if column == "under":
+        return f"(path = ${n} OR starts_with(path, ${n} || '/'))"
+    if isinstance(value, Span):
+        low, high = (f"to_timestamp((${n}::bigint[])[{place}] / 1000.0)" for place in (1, 2))
+        return f"({column} >= {low} AND {column} < {high})"
     if column in _MEMBERS:
         return f"${n} = ANY ({_MEMBERS[column]})"
     return f"{column} = ANY (${n})" if isinstance(value, list) else f"{column} = ${n}"
