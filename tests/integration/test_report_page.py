@@ -318,6 +318,7 @@ async def test_views_are_a_menu(site: Site) -> None:
     await browser.post(f"{PAGE}/views", query=query, name="By <b>country</b>")
     assert browser.page.status_code == 422
     assert "is the name of another view of yours" in browser.text
+    assert '<option value="country" selected>' in browser.text
     colleague = await signed_in(site, "analyst")
     await colleague.get(f"{PAGE}?{query}")
     assert "By &lt;b&gt;" not in colleague.text

@@ -65,7 +65,8 @@ class Answers:
 
 
 async def _show(visit: Visit, form: Form, fault: Fault | None) -> Response:
-    given = visit.request.query_params.multi_items()
+    query = form.get("query")  # of the report that a form is about
+    given = pairs(query.encode()) if query else visit.request.query_params.multi_items()
     state = state_of(given)
     if not fault and any(name == SENT for name, _ in given):
         return redirect(state.address)
