@@ -421,6 +421,7 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
         "processes/up.py _Tracker._demo",
         "processes/up.py _missing",
         "reading/cursor.py _bound",
+        "reading/marks.py _subject",
         "store/conversions/reasons.py too_late",
         "store/paging.py reading",
     ),
@@ -434,6 +435,9 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
     ),
     "a number of ours, or of a table": (
         "catalogue/goals.py Goal._with_price",
+        "dashboard/figures.py",
+        "dashboard/figures.py _decimal",
+        "dashboard/figures.py _number",
         "dashboard/scale.py",
         "dashboard/scale.py _step",
         "dashboard/scale.py scale_of",
