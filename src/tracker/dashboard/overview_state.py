@@ -84,7 +84,7 @@ def state_of(visit: Visit) -> State:
 
 def _preset(word: str, now: datetime) -> Span:
     if word not in PRESETS:
-        raise _refused("span", f"is not one of: {', '.join(PRESETS)}")
+        raise _refused("span", f"There is no span {word}. Choose one of: {', '.join(PRESETS)}.")
     return preset(word, now)
 
 
