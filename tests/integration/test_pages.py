@@ -82,7 +82,7 @@ async def test_pages_load_only_their_own_files(site: Site) -> None:
     [
         ("GET", "/sign-out", "POST"),
         ("DELETE", "/account", "GET, HEAD, POST"),
-        ("POST", "/", "GET, HEAD"),
+        ("POST", "/live", "GET, HEAD"),
         ("PUT", "/link", "GET, HEAD, POST"),
         ("POST", "/static/style.css", "GET, HEAD"),
     ],

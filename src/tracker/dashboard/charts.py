@@ -388,14 +388,16 @@ def _table_of(slots: Sequence[Slot], lines: Sequence[Line], unit: str) -> Table:
 
 def _told(value: Number | None, unit: str = "") -> str:
     """A value in words."""
-    return "no value" if value is None else f"{exact(value)} {unit}".rstrip()
+    if value is None:
+        return "no value"
+    return f"{exact(value)} {unit}" if unit else exact(value)
 
 
 def _extent(name: str, values: Sequence[Number | None], unit: str = "") -> str:
+    """The range of values in words."""
     known = [value for value in values if value is not None]
+    first = f"{name}: " if name else ""
     if not known:
-        return f"{name}: no values.".lstrip(": ")
-    told = (
-        f"lowest {_told(min(known), unit)}, highest {_told(max(known), unit)}, last {_told(known[-1], unit)}."
-    )
-    return f"{name}: {told}".lstrip(": ")
+        return f"{first}no values."
+    told = (_told(value, unit) for value in (min(known), max(known), known[-1]))
+    return "{}lowest {}, highest {}, last {}.".format(first, *told)

@@ -1,23 +1,144 @@
-"""The first page after signing in: who one is to the network."""
+"""The overview: the first page after signing in. Is all well, and how do the numbers compare?"""
 
 from __future__ import annotations
 
+import asyncio
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
 from starlette.responses import Response
 
+from tracker.api.ledger import PATH as LEDGER
+from tracker.dashboard import live, tops
+from tracker.dashboard.asking import RefusedError, ask, query_string
+from tracker.dashboard.charts import Mark
+from tracker.dashboard.figures import NAMES, cards_of, charts_of, series_of
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
+from tracker.dashboard.overview_state import State, state_of, zone_of
 from tracker.dashboard.page import HOME, Page
+from tracker.dashboard.spans import PRESETS
+from tracker.dashboard.tops import REPORTS
 from tracker.dashboard.visit import Visit
 from tracker.domain.access import ROLES
+from tracker.domain.local_time import first_second
+from tracker.people.seeing import token_of
+from tracker.store.tokens import Token
+
+_NOTES = "/notes"
+_LEDGER_SPAN = timedelta(days=1)  # as the doctor looks at it
 
 
-async def _show(visit: Visit, _: Form, fault: Fault | None) -> Response:
+class Tile(NamedTuple):
+    """Whether all clicks are accounted for."""
+
+    ledger: Any  # the answer of the ledger. None: it cannot be read
+    why: str  # it cannot be read. ""
+
+
+async def _show(visit: Visit, form: Form, fault: Fault | None) -> Response:
     assert visit.session
-    return html("home.html", visit, {"about": ROLES[visit.session.role].about}, fault=fault)
+    is_unread = fault is not None and visit.request.method == "GET"
+    asked = visit.request.query_params
+    values = {
+        "about": ROLES[visit.session.role].about,
+        "presets": PRESETS,
+        "address": f"{HOME}?{query_string(asked.multi_items())}",
+        "asked": asked,
+        "sent": form,
+        "live": live,
+        "state": None,
+        **({} if is_unread else await _contents(visit)),
+    }
+    return html("overview.html", visit, values, fault=fault)
+
+
+async def _contents(visit: Visit) -> dict[str, Any]:
+    state, token = state_of(visit), _token(visit)
+    report, tile, marks, clicks, kept = await asyncio.gather(
+        ask(visit, "/reports", state.report),
+        _tile(visit, state),
+        _marks(visit, state),
+        live.latest(visit, state.zone),
+        tops.read(visit, state, tops.kept(visit)),
+    )
+    totals = report.body["totals"]
+    others = await tops.read_others(visit, state, totals["gross"])
+    grain = state.span.grain
+    series = series_of(state.slots, report.body["data"], grain, state.now)
+    drawn = [Mark(datetime.fromisoformat(mark["at"]), _told(mark)) for mark in marks or ()]
+    return {
+        "state": state,
+        "complete_until": report.complete_until,
+        "tile": tile,
+        "cards": cards_of(totals, series),
+        "reports": {measure: _report(state, measure) for measure in NAMES},
+        "charts": charts_of(totals, series, f"by {grain}", drawn),
+        "tops": tops.in_order([*kept, *others]),
+        "notes": [mark for mark in marks or () if mark["note_id"] is not None],
+        "may_note": marks is not None and token.allows("offers:write"),
+        "clicks": clicks,
+    }
+
+
+def _token(visit: Visit) -> Token:
+    assert visit.session
+    return token_of(visit.session)
+
+
+def _report(state: State, measure: str) -> str:
+    return f"{REPORTS}?{query_string({**state.report, 'measures': measure})}"
+
+
+async def _tile(visit: Visit, state: State) -> Tile | None:
+    """None: the ledger is the network's."""
+    if _token(visit).owner is not None:
+        return None
+    asked = {"from": f"{state.now - _LEDGER_SPAN:%Y-%m-%d %H:%M:%S}", "tz": state.zone.name}
+    try:
+        return Tile((await ask(visit, LEDGER, asked)).body, "")
+    except RefusedError as error:
+        return Tile(None, error.fault.text)
+
+
+async def _marks(visit: Visit, state: State) -> list[dict[str, Any]] | None:
+    """None: the session does not see them."""
+    token = _token(visit)
+    if token.owner is not None or not token.allows("offers:read"):
+        return None
+    first, last = state.span.first.isoformat(), state.span.last.isoformat()
+    asked = {"from": first, "to": last, "tz": state.zone.name}
+    marks: list[dict[str, Any]] = (await ask(visit, "/marks", asked)).body["data"]
+    return marks
+
+
+def _told(mark: dict[str, Any]) -> str:
+    author = f" ({mark['author']})" if mark["author"] else ""
+    return f"{mark['at'][11:16]} {mark['text']}{author}"
+
+
+async def _change_notes(visit: Visit, form: Form) -> Response:
+    """Add a note, or delete one."""
+    if form.get("do") == "delete":
+        await ask(visit, f"{_NOTES}/{{id}}", at={"id": form.get("id", "")}, method="DELETE")
+    else:
+        body = {"at": _with_offset(visit, form.get("at", "")), "text": form.get("text", "")}
+        await ask(visit, _NOTES, method="POST", body=body)
+    return redirect(f"{HOME}?{query_string(visit.request.query_params.multi_items())}")
+
+
+def _with_offset(visit: Visit, text: str) -> str:
+    """A local time of the page's zone with its offset. Other texts stay as they are, and are refused."""
+    zone = zone_of(visit).rules
+    try:
+        local = datetime.fromisoformat(text)
+        return datetime.fromtimestamp(first_second(local, zone), zone).isoformat()
+    except (ValueError, TypeError, OverflowError, OSError):
+        return text
 
 
 async def _lead_home(_visit: Visit, _form: Form, _fault: Fault | None) -> Response:
     return redirect(HOME)
 
 
-pages = [Page(HOME, "signed in", _show), Page(ROOT, "anyone", _lead_home)]
+pages = [Page(HOME, "signed in", _show, _change_notes), Page(ROOT, "anyone", _lead_home), *live.pages]

@@ -161,5 +161,6 @@ def _value(value: object) -> str:
     """A short value. "" for others."""
     if value is None or value == "":
         return "none"
-    text = str(value).lower() if isinstance(value, bool) else str(value)
-    return text if isinstance(value, (str, int, float)) and len(text) <= _LONGEST_VALUE else ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value) if isinstance(value, (str, int, float)) and len(str(value)) <= _LONGEST_VALUE else ""
