@@ -19,6 +19,8 @@ from tracker.dashboard import (
     audit,
     bookings,
     catalogue_pages,
+    click_story,
+    clicks,
     home,
     html,
     link,
@@ -28,6 +30,7 @@ from tracker.dashboard import (
     partners,
     report_sharing,
     reports,
+    search,
     see_as,
     share,
     sign_in,
@@ -103,6 +106,9 @@ PAGES: Final[Sequence[Page]] = [
     *money.pages,
     *bookings.pages,
     *partners.pages,
+    *clicks.pages,
+    *click_story.pages,
+    *search.pages,
 ]
 """All pages, in no order."""
 
