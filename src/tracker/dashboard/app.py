@@ -14,7 +14,17 @@ from starlette.responses import Response
 from starlette.routing import Router
 from starlette.types import ExceptionHandler
 
-from tracker.dashboard import account, home, html, link, open_sessions, operations, see_as, sign_in
+from tracker.dashboard import (
+    account,
+    conversions,
+    home,
+    html,
+    link,
+    open_sessions,
+    operations,
+    see_as,
+    sign_in,
+)
 from tracker.dashboard.html import error_page
 from tracker.dashboard.navigation import Navigation
 from tracker.dashboard.page import Page
@@ -74,6 +84,7 @@ PAGES: Final[Sequence[Page]] = [
     *see_as.pages,
     *home.pages,
     *operations.pages,
+    *conversions.pages,
 ]
 """All pages, in no order."""
 

@@ -29,8 +29,8 @@ from tracker.dashboard.visit import Visit
 from tracker.parameters import ParameterError
 from tracker.people.seeing import token_of
 
-Parameters = Mapping[str, Any] | Iterable[tuple[str, Any]]
-"""Parameters of a query. A value may be a list. None and "" are left out."""
+Parameters = Mapping[str, Any] | Iterable[tuple[str, Any]] | str
+"""Parameters of a query. A value may be a list. None and "" are left out. A text is the query as it is."""
 
 _API: Final = "/backend/"
 
@@ -64,12 +64,12 @@ async def ask(
     """The answer of an endpoint to the session of a visit.
 
     `path`: as documented, without the part that says whose view it is: "/clicks/{id}". `at`: the values of
-    its parameters. `body`: sent as JSON.
+    its parameters. `body`: sent as JSON. Bytes are sent as they are, with a content-type among `headers`.
 
     Raises:
         RefusedError: the endpoint answers an error.
     """
-    content = b"" if body is None else orjson.dumps(body)
+    content = b"" if body is None else body if isinstance(body, bytes) else orjson.dumps(body)
     sent = {"content-type": JSON, **(headers or {})}
     response = await _answered(visit, method, _placed(path, at or {}), query, content, sent)
     known = response.headers
@@ -100,6 +100,8 @@ def api_path(visit: Visit, path: str) -> str:
 
 def query_string(query: Parameters) -> str:
     """Parameters as a query string, without those that have no value."""
+    if isinstance(query, str):
+        return query
     pairs = query.items() if isinstance(query, Mapping) else query
     listed = ((name, value if isinstance(value, (list, tuple)) else [value]) for name, value in pairs)
     return urlencode([(name, one) for name, values in listed for one in values if one not in (None, "")])
