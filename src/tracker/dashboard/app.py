@@ -20,8 +20,10 @@ from tracker.dashboard import (
     home,
     html,
     link,
+    one_conversion,
     open_sessions,
     operations,
+    postbacks,
     see_as,
     sign_in,
 )
@@ -85,6 +87,8 @@ PAGES: Final[Sequence[Page]] = [
     *home.pages,
     *operations.pages,
     *conversions.pages,
+    *one_conversion.pages,
+    *postbacks.pages,
 ]
 """All pages, in no order."""
 
