@@ -21,13 +21,16 @@ from tracker.dashboard import (
     catalogue_pages,
     click_story,
     clicks,
+    conversions,
     home,
     html,
     link,
     money,
+    one_conversion,
     open_sessions,
     operations,
     partners,
+    postbacks,
     report_sharing,
     reports,
     search,
@@ -109,6 +112,9 @@ PAGES: Final[Sequence[Page]] = [
     *clicks.pages,
     *click_story.pages,
     *search.pages,
+    *conversions.pages,
+    *one_conversion.pages,
+    *postbacks.pages,
 ]
 """All pages, in no order."""
 

@@ -64,12 +64,12 @@ async def ask(
     """The answer of an endpoint to the session of a visit.
 
     `path`: as documented, without the part that says whose view it is: "/clicks/{id}". `at`: the values of
-    its parameters. `body`: sent as JSON.
+    its parameters. `body`: sent as JSON. Bytes are sent as they are, with a content-type among `headers`.
 
     Raises:
         RefusedError: the endpoint answers an error.
     """
-    content = b"" if body is None else orjson.dumps(body)
+    content = b"" if body is None else body if isinstance(body, bytes) else orjson.dumps(body)
     sent = {"content-type": JSON, **(headers or {})}
     response = await _answered(visit, method, _placed(path, at or {}), query, content, sent)
     known = response.headers

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import Final
 from urllib.parse import parse_qsl
 
+from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from tracker.dashboard.visit import Visit
@@ -14,18 +16,25 @@ from tracker.people import sessions
 
 MAX_BODY: Final = 64 * 1024
 """Longest form, in bytes."""
+MAX_UPLOAD: Final = 1024 * 1024
+"""Longest form with a file, in bytes."""
 TOKEN: Final = "token"  # noqa: S105
 """The field that says which session a form belongs to."""
 
 _MEDIA_TYPE = "application/x-www-form-urlencoded"
+_WITH_FILE = "multipart/form-data"
 _MOST_FIELDS = 1_000
+
+
+_NO_FILES: Final[Mapping[str, bytes]] = {}
 
 
 class Form(dict[str, str]):
     """The fields of a form. Of fields with one name the last one counts, unless all are asked for."""
 
-    def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
+    def __init__(self, pairs: Iterable[tuple[str, str]] = (), files: Mapping[str, bytes] = _NO_FILES) -> None:
         self._pairs = tuple(pairs)
+        self.files = files
         super().__init__(self._pairs)
 
     def all(self, name: str) -> list[str]:
@@ -66,31 +75,55 @@ def check_token(visit: Visit, form: Form) -> None:
         )
 
 
-async def read_form(request: Request) -> Form:
-    """The fields of a form.
+async def read_form(request: Request, *, takes_file: bool = False) -> Form:
+    """The fields of a form. With `takes_file` it may have files, and be as long as MAX_UPLOAD.
 
     Raises:
         HTTPException: 415 for another media type, 413 if it is too long, 400 if it cannot be read.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != _MEDIA_TYPE or request.headers.get("content-encoding", "identity") != "identity":
-        raise HTTPException(415, "This is not a form of these pages.", {"Accept": _MEDIA_TYPE})
+    accepted = (_MEDIA_TYPE, _WITH_FILE) if takes_file else (_MEDIA_TYPE,)
+    if media_type not in accepted or request.headers.get("content-encoding", "identity") != "identity":
+        raise HTTPException(415, "This is not a form of these pages.", {"Accept": ", ".join(accepted)})
     try:
-        text = (await _read(request)).decode()
-        form = Form(parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS))
-    except (ValueError, ClientDisconnect):
+        body = await _read(request, MAX_UPLOAD if takes_file else MAX_BODY)
+        form = await _with_files(request, body) if media_type == _WITH_FILE else _plain(body)
+    except (ValueError, ClientDisconnect, MultiPartException):
         raise HTTPException(400, "The form cannot be read.") from None
     if any("\0" in value for value in form.values()):
         raise HTTPException(400, "The form cannot be read.")
     return form
 
 
-async def _read(request: Request) -> bytes:
+def _plain(body: bytes) -> Form:
+    pairs = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS)
+    return Form(pairs)
+
+
+async def _with_files(request: Request, body: bytes) -> Form:
+    """A form in parts (RFC 7578)."""
+
+    async def whole() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    parser = MultiPartParser(
+        request.headers, whole(), max_files=1, max_fields=_MOST_FIELDS, max_part_size=MAX_UPLOAD
+    )
+    sent = await parser.parse()
+    try:
+        parts = sent.multi_items()
+        files = {name: await part.read() for name, part in parts if isinstance(part, UploadFile)}
+        return Form([(name, part) for name, part in parts if isinstance(part, str)], files)
+    finally:
+        await sent.close()
+
+
+async def _read(request: Request, most: int) -> bytes:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_BODY:
-            raise HTTPException(413, f"The form is longer than {MAX_BODY >> 10} KiB.")
+        if len(body) > most:
+            raise HTTPException(413, f"The form is longer than {most >> 10} KiB.")
     return bytes(body)
 
 

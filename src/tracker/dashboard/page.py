@@ -58,6 +58,7 @@ class Page(NamedTuple):
     is_private: bool = False  # its address has a secret, so no referrer leaves it
     changes_nothing: bool = False  # its form may be sent by an admin who looks as a partner
     access: Access = EVERYBODY
+    takes_file: bool = False  # its form may have a file
 
     def route(self) -> Route:
         methods = [*(["GET"] if self.show else []), *(["POST"] if self.send else [])]
@@ -92,7 +93,7 @@ class Page(NamedTuple):
     async def _sent(self, visit: Visit) -> Response:
         assert self.send
         forms.check_origin(visit, proves_itself=self.is_private)
-        form = await forms.read_form(visit.request)
+        form = await forms.read_form(visit.request, takes_file=self.takes_file)
         if self.who != "anyone":
             if elsewhere := self._elsewhere(visit):
                 return elsewhere
