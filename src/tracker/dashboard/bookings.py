@@ -6,7 +6,7 @@ second one has an Idempotency-Key, so that a form that is sent twice books once.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from secrets import token_hex
 from typing import Any, Final
@@ -17,6 +17,7 @@ from starlette.responses import Response
 from tracker.dashboard.asking import RefusedError, ask, query_string
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
+from tracker.dashboard.lists import Listed, listed
 from tracker.dashboard.money import BOOKS, STATEMENTS, months
 from tracker.dashboard.navigation import Access
 from tracker.dashboard.page import Page
@@ -31,7 +32,6 @@ CLOSES: Final = f"{ROOT}/money/closes"
 _READS = Access(scopes=("money:read",), owners=(None,), shows_money=True)
 _CLOSES = Access(scopes=("admin",), owners=(None,), shows_money=True)
 
-_PER_PAGE = 50
 _IDS = ("affiliate_id", "advertiser_id")
 _OF_ENTRY = (*_IDS, "kind", "amount", "currency", "booked_at", "reason", "reference")
 _OF_REVERSAL = ("reason", "booked_at")
@@ -66,40 +66,27 @@ def _filled(visit: Visit, form: Form, names: Collection[str]) -> dict[str, str]:
 
 
 async def _show_list(
-    visit: Visit, fault: Fault | None, path: str, source: str, template: str, names: Collection[str]
+    visit: Visit, fault: Fault | None, source: str, template: str, names: Sequence[str]
 ) -> Response:
     """A list of what was booked. `source`: the path of the API. `names`: the filters."""
-    given = visit.request.query_params
-    filters = {name: given.get(name, "") for name in names}
-    asked = {**filters, "page": given.get("page", ""), "per_page": _PER_PAGE}
-    answer = (await ask(visit, source, asked)).body if fault is None else None
     assert visit.session
     values = {
-        "answer": answer,
-        "filters": filters,
-        "before": _other(path, answer, filters, -1),
-        "after": _other(path, answer, filters, 1),
+        "found": await listed(visit, source, names, fault),
         "may_book": BOOKS.allows(visit.session),
-        "done": id_(given.get("done", "")),
+        "done": id_(visit.request.query_params.get("done", "")),
         "zone": visit.settings.time_zone,
     }
     return html(template, visit, values, fault=fault)
 
 
-def _other(path: str, answer: Any, filters: dict[str, str], step: int) -> str:
-    """The address of the page before or after one of a list. "" without one."""
-    page = answer["page"] + step if answer else 0
-    return f"{path}?{query_string({**filters, 'page': page})}" if 0 < page <= answer["pages"] else ""
-
-
 async def _show_entries(visit: Visit, _: Form, fault: Fault | None) -> Response:
     names = (*_IDS, "kind", "reference")
-    return await _show_list(visit, fault, ENTRIES, "/manual-entries", "money_entries.html", names)
+    return await _show_list(visit, fault, "/manual-entries", "money_entries.html", names)
 
 
 async def _show_corrections(visit: Visit, _: Form, fault: Fault | None) -> Response:
     names = ("conversion_id", *_IDS)
-    return await _show_list(visit, fault, CORRECTIONS, "/corrections", "money_corrections.html", names)
+    return await _show_list(visit, fault, "/corrections", "money_corrections.html", names)
 
 
 async def _form_of(
@@ -174,26 +161,23 @@ async def _send_new_correction(visit: Visit, form: Form) -> Response:
 
 async def _show_closes(visit: Visit, form: Form, fault: Fault | None, preview: Any = None) -> Response:
     assert visit.session
-    given = visit.request.query_params
-    answer = (await ask(visit, "/period-closes", {"page": given.get("page", ""), "per_page": _PER_PAGE})).body
+    found = await listed(visit, "/period-closes", (), None)
     zone, until = visit.settings.time_zone, form.get("until", "")
     more = {
-        "answer": answer,
-        "before": _other(CLOSES, answer, {}, -1),
-        "after": _other(CLOSES, answer, {}, 1),
+        "found": found,
         "may_close": _CLOSES.allows(visit.session),
-        "closing": await _closing(visit, answer, until) if preview else (),
+        "closing": await _closing(visit, found, until) if preview else (),
         "statements": STATEMENTS,
     }
     fields = {"until": until or months(zone)[0][1]}
     return await _form_of(visit, "money_closes.html", fields, fault, preview, **more)
 
 
-async def _closing(visit: Visit, closes: Any, until: str) -> list[tuple[str, str, Any]]:
+async def _closing(visit: Visit, closes: Listed, until: str) -> list[tuple[str, str, Any]]:
     """What a close makes final: the party, the address of its statements, and their sums by currency."""
     zone = ZoneInfo(visit.settings.time_zone)
-    if closes["page"] == 1 and closes["data"]:
-        since = datetime.fromisoformat(closes["data"][0]["until"]).astimezone(zone).date().isoformat()
+    if closes.rows and not closes.before:
+        since = datetime.fromisoformat(closes.rows[0]["until"]).astimezone(zone).date().isoformat()
     else:
         since = f"{read_local(until, is_end=False).year - _YEARS_BEFORE}-01-01"
     found = []

@@ -6,13 +6,13 @@ The network decides about applications on a page here, too.
 from __future__ import annotations
 
 from typing import Any, Final
-from urllib.parse import urlencode
 
 from starlette.responses import Response
 
 from tracker.dashboard.asking import RefusedError, ask, query_string
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
+from tracker.dashboard.lists import PER_PAGE, listed
 from tracker.dashboard.navigation import Access
 from tracker.dashboard.page import Page
 from tracker.dashboard.visit import Visit
@@ -34,8 +34,6 @@ _SAVES_POSTBACKS = Access(scopes=("own-postbacks:write",), owners=_AFFILIATES)
 _SEES_APPLICATIONS = Access(scopes=("offers:read",), owners=(None,))
 _DECIDES = Access(scopes=("offers:write",), owners=(None,))
 
-_PER_PAGE = 50
-_ATTEMPTS = 50
 _SUBS_SHOWN = 5
 _OF_LINK = ("affiliate_id", *AFF_SUBS, "source", "url")
 _LOG_FILTERS = ("state", "affiliate_postback_id", "conversion_id", "host")
@@ -44,7 +42,12 @@ _CHANGES: Final[dict[str, dict[str, object]]] = {
     "activate": {"status": "active"},
     "archive": {"is_archived": True},
 }
-_STATUSES = ("pending", "hold", "approved", "rejected")
+_STATUSES = (
+    ("pending", "Pending"),
+    ("hold", "On hold"),
+    ("approved", "Approved"),
+    ("rejected", "Rejected"),
+)
 
 
 def _own_ids(visit: Visit) -> tuple[int, ...]:
@@ -68,21 +71,18 @@ def _chosen(visit: Visit, form: Form) -> dict[str, object]:
 async def _show_offers(visit: Visit, form: Form, fault: Fault | None) -> Response:
     assert visit.session
     given = visit.request.query_params
-    filters = {name: given.get(name, "") for name in ("q", "affiliate_id")}
-    offers = applications = None
-    if fault is None or form.get("offer_id"):
-        paged = {**filters, "page": given.get("page", ""), "per_page": _PER_PAGE}
-        offers = (await ask(visit, "/offers", paged)).body
-        asked = {**paged, "q": "", "page": given.get("asked", "")}
-        applications = (await ask(visit, "/applications", asked)).body
+    unless = None if form.get("offer_id") else fault
+    offers, applications = await listed(visit, "/offers", ("q", "affiliate_id"), unless), None
+    if unless is None:
+        of_one = {"affiliate_id": given.get("affiliate_id", ""), "page": given.get("asked", "")}
+        applications = (await ask(visit, "/applications", {**of_one, "per_page": PER_PAGE})).body
     values = {
         "offers": offers,
         "applications": applications,
-        "filters": filters,
         "own": _own_ids(visit),
         "may_ask": _ASKS.allows(visit.session),
         "done": given.get("done", "") == "asked",
-        "address": lambda **other: f"{OFFERS}?{query_string({**filters, **other})}",
+        "address": lambda **other: f"{OFFERS}?{query_string({**offers.filters, **other})}",
         "zone": visit.settings.time_zone,
     }
     return html("own_offers.html", visit, values, fault=fault)
@@ -120,25 +120,19 @@ async def _show_postbacks(
     given = visit.request.query_params
     may_save = _SAVES_POSTBACKS.allows(visit.session)
     saved = (await ask(visit, "/postbacks", {"per_page": 200})).body if may_save else None
-    filters = {name: given.get(name, "") for name in _LOG_FILTERS}
-    log = None
-    if fault is None or form:
-        paged = {**filters, "page": given.get("page", ""), "per_page": _ATTEMPTS}
-        log = (await ask(visit, "/sent-postbacks", paged)).body
+    log = await listed(visit, "/sent-postbacks", _LOG_FILTERS, None if form else fault)
     hidden = postback_macros.OF_MONEY if visit.session.hides_money else frozenset()
     values = {
         "saved": saved,
         "log": log,
-        "filters": filters,
         "fields": _given(visit, form, "affiliate_id", "url", "offer_id", "goal_id"),
         "chosen": form.all("statuses") or ["approved"],
-        "statuses": [(name, name.capitalize()) for name in _STATUSES],
+        "statuses": _STATUSES,
         "own": _own_ids(visit),
         "tested": tested,
         "tested_id": form.get("id", "") if tested else "",
         "macros": sorted(postback_macros.MACROS.keys() - hidden),
         "done": given.get("done", ""),
-        "address": lambda **other: f"{POSTBACKS}?{urlencode({**filters, **other})}",
         "zone": visit.settings.time_zone,
     }
     return html("own_postbacks.html", visit, values, fault=fault)
@@ -171,7 +165,7 @@ async def _show_applications(visit: Visit, form: Form, fault: Fault | None) -> R
     answer = None
     if fault is None or form.get("do"):
         asked = {name: value for name, value in filters.items() if value != "all"}
-        paged = {**asked, "page": given.get("page", ""), "per_page": _PER_PAGE}
+        paged = {**asked, "page": given.get("page", ""), "per_page": PER_PAGE}
         answer = (await ask(visit, "/applications", paged)).body
     values = {
         "answer": answer,
