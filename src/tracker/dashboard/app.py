@@ -22,6 +22,7 @@ from tracker.dashboard import (
     home,
     html,
     link,
+    links,
     money,
     open_sessions,
     operations,
@@ -103,6 +104,7 @@ PAGES: Final[Sequence[Page]] = [
     *money.pages,
     *bookings.pages,
     *partners.pages,
+    *links.pages,
 ]
 """All pages, in no order."""
 
