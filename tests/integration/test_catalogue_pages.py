@@ -309,3 +309,68 @@ async def test_fields_of_money_are_locked_without_its_scope(demo: Desk) -> None:
     assert (answer.status_code, (await demo.row("offers/3/goals/3"))["payout"]) == (303, "0.00")
     await manager.send("offers/3/goals/new", await manager.form("offers/3/goals/new"), name="Plain")
     assert len((await demo.row("offers/3/goals"))["data"]) == 2
+
+
+async def test_offer_shows_what_it_lacks_and_how_full_its_caps_are(demo: Desk) -> None:
+    await demo.api.patch(f"{ROOT}/offers/3/goals/3", json={"is_priced": False})
+    await demo.api.post(f"{ROOT}/offers/3/caps", json={"period": "day", "amount": 5, "counts": "conversions"})
+    text = (await demo.browser.get("/dashboard/offers/3")).text
+    for part in (
+        "Goal 3",
+        "has no price",
+        "conversions a day",
+        'class="meter"',
+        "Second page",
+        "links?offer_id=3",
+    ):
+        assert (part, part in text) == (part, True)
+    assert "no active URL" not in text
+
+
+async def test_offer_is_copied_on_its_page(demo: Desk) -> None:
+    form = await demo.form("offers/3/copy")
+    assert form["name"] == ["Test Offer (copy)"]
+    answer = await demo.send("offers/3/copy", form, name="Autumn")
+    copy = answer.headers["Location"].removeprefix("/dashboard/")
+    assert ((await demo.row(copy))["name"], (await demo.row(copy))["status"]) == ("Autumn", "draft")
+    answer = await demo.send("offers/3/copy", await demo.form("offers/3/copy"), name=" ")
+    assert (answer.status_code, 'id="name-fault"' in answer.text) == (422, True)
+
+
+LINKS: list[tuple[str, int, list[str]]] = [
+    ("", 200, ["The link appears here"]),
+    (
+        "?offer_id=3&affiliate_id=513&aff_sub=a",
+        200,
+        ["affiliate_id=513&amp;aff_sub=a", "data:image/svg", "accepted"],
+    ),
+    (
+        "?offer_id=3&affiliate_id=513&country=AT&device=iphone",
+        200,
+        ["does not fit", "country in DE", "off target"],
+    ),
+    ("?offer_id=3&affiliate_id=513&country=DE&language=de", 200, ["accepted", "ad.example/land"]),
+    ("?offer_id=3&affiliate_id=513&offer_url_id=133", 200, ["url_id=133"]),
+    ("?offer_id=3&affiliate_id=513&url=https://x.example/", 422, ['id="url-fault"']),
+    ("?offer_id=3&affiliate_id=513&country=Nowhere", 422, ['id="country-fault"', "affiliate_id=513"]),
+    ("?offer_id=3&affiliate_id=99", 404, ["no affiliate 99"]),
+    ("?offer_id=3", 422, ['id="affiliate_id-fault"']),
+]
+
+
+async def test_links_are_made_and_explained(demo: Desk) -> None:
+    for query, status, parts in LINKS:
+        if "country" in query:
+            await demo.api.patch(f"{ROOT}/offers/3", json={"targeting": {"country": ["DE"]}})
+        answer = await demo.browser.get(f"/dashboard/links{query}")
+        assert (query, answer.status_code, [part for part in parts if part not in answer.text]) == (
+            query,
+            status,
+            [],
+        )
+
+
+async def test_problems_of_the_catalogue_are_told_to_admins(demo: Desk) -> None:
+    await run_sql(demo.site.settings, "UPDATE offer SET time_zone = 'Mars/Base' WHERE id = 3")
+    assert "/dashboard/catalogue/problems" in (await demo.browser.get("/dashboard/catalogue")).text
+    assert "Mars/Base" in (await demo.browser.get("/dashboard/catalogue/problems")).text

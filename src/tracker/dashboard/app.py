@@ -25,6 +25,7 @@ from tracker.dashboard import (
     home,
     html,
     link,
+    links,
     money,
     one_conversion,
     open_sessions,
@@ -115,6 +116,7 @@ PAGES: Final[Sequence[Page]] = [
     *conversions.pages,
     *one_conversion.pages,
     *postbacks.pages,
+    *links.pages,
 ]
 """All pages, in no order."""
 

@@ -56,7 +56,7 @@ async def send_new(kind: Kind, visit: Visit, form: Form) -> Response:
     plain = {one.name: one.default for one in controls}
     body = {name: value for name, value in body.items() if value != plain[name]}
     row = (await _change(visit, kind, controls, "POST", kind.api, body)).body
-    return _done(visit, kind, row)
+    return done(visit, kind, row)
 
 
 async def show_edit(kind: Kind, visit: Visit, form: Form, fault: Fault | None) -> Response:
@@ -87,7 +87,7 @@ async def send_edit(kind: Kind, visit: Visit, form: Form) -> Response:
     query = {"confirm": ",".join(form.all("confirm"))}
     sent = {**body, "version": row["version"]}
     answer = await _change(visit, kind, controls, "PATCH", kind.api_one, sent, query)
-    return _done(visit, kind, answer.body)
+    return done(visit, kind, answer.body)
 
 
 def _read(controls: list[Control], form: Form) -> dict[str, Any]:
@@ -120,7 +120,7 @@ async def _change(
         raise RefusedError(beside(error.fault, {one.name for one in controls})) from None
 
 
-def _done(visit: Visit, kind: Kind, row: Row) -> Response:
+def done(visit: Visit, kind: Kind, row: Row) -> Response:
     """The object's page, after what is said only now."""
     href = kind.address(kind.place(row))
     secrets = {name: row[name] for name in kind.resource.only_when_new if row.get(name)}
@@ -219,13 +219,13 @@ async def send_status(kind: Kind, visit: Visit, form: Form, /) -> Response:
     body = {"status": form.get("status", "")}
     at = visit.request.path_params
     answer = await ask(visit, kind.api_one, at=at, method="PATCH", body=body)
-    return _done(visit, kind, answer.body)
+    return done(visit, kind, answer.body)
 
 
 async def send_restore(kind: Kind, visit: Visit, _: Form, /) -> Response:
     at = visit.request.path_params
     answer = await ask(visit, kind.api_one, at=at, method="PATCH", body={"is_archived": False})
-    return _done(visit, kind, answer.body)
+    return done(visit, kind, answer.body)
 
 
 def pairs_of(form: Form) -> list[tuple[str, str]]:

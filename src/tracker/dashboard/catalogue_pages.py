@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Final
 
 from starlette.responses import Response
 
+from tracker.catalogue.offers import OFFERS
 from tracker.dashboard.asking import ask
 from tracker.dashboard.catalogue_forms import (
     send_edit,
@@ -15,12 +17,18 @@ from tracker.dashboard.catalogue_forms import (
     show_edit,
     show_new,
 )
-from tracker.dashboard.catalogue_kinds import KINDS, OF_PEOPLE, Kind
+from tracker.dashboard.catalogue_kinds import KINDS, OF_PEOPLE, Kind, kind_of
 from tracker.dashboard.catalogue_views import allows_to_read, current, show_list, show_one, trail
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
+from tracker.dashboard.navigation import Access
+from tracker.dashboard.offer_pages import send_copy, show_copy, show_offer
 from tracker.dashboard.page import Page
 from tracker.dashboard.visit import Visit
+
+PROBLEMS: Final = f"{ROOT}/catalogue/problems"
+_PROBLEMS_ARE_SEEN_BY = Access(("admin",), (None,))
+_WORST_FIRST = ("fail", "warn", "ok")
 
 
 async def show_archive(kind: Kind, visit: Visit, _form: Form, fault: Fault | None) -> Response:
@@ -57,7 +65,16 @@ async def show_kinds(visit: Visit, _form: Form, fault: Fault | None) -> Response
         and kind.resource.path not in OF_PEOPLE
         and allows_to_read(visit, kind)
     ]
-    return html("catalogue_kinds.html", visit, {"kinds": kinds}, fault=fault)
+    sees_problems = visit.session is not None and _PROBLEMS_ARE_SEEN_BY.allows(visit.session)
+    values = {"kinds": kinds, "problems": PROBLEMS if sees_problems else ""}
+    return html("catalogue_kinds.html", visit, values, fault=fault)
+
+
+async def show_problems(visit: Visit, _form: Form, fault: Fault | None) -> Response:
+    """What edges leave out of the catalogue, and what does not do what it should."""
+    findings = (await ask(visit, "/findings", {"only": "catalogue"})).body["data"]
+    findings.sort(key=lambda finding: _WORST_FIRST.index(finding["level"]))
+    return html("catalogue_problems.html", visit, {"findings": findings}, fault=fault)
 
 
 def _pages_of(kind: Kind) -> list[Page]:
@@ -68,7 +85,8 @@ def _pages_of(kind: Kind) -> list[Page]:
         partial(send_edit, kind),
         access=kind.changes,
     )
-    one = Page(kind.one, "signed in", partial(show_one, kind), access=kind.reads)
+    show = show_offer if kind.resource is OFFERS else partial(show_one, kind)
+    one = Page(kind.one, "signed in", show, access=kind.reads)
     if not kind.resource.table.key:
         return [edit, one]
     new = Page(
@@ -98,5 +116,7 @@ def _targets(kind: Kind) -> list[Page]:
 
 pages = [
     Page(f"{ROOT}/catalogue", "signed in", show_kinds, access=KINDS[0].reads),
+    Page(PROBLEMS, "signed in", show_problems, access=_PROBLEMS_ARE_SEEN_BY),
     *(page for kind in KINDS for page in _pages_of(kind)),
+    Page(f"{kind_of('offer').one}/copy", "signed in", show_copy, send_copy, access=kind_of("offer").creates),
 ]

@@ -122,6 +122,7 @@ async def _part(visit: Visit, part: Kind, row: Row) -> dict[str, Any]:
     href = part.path.replace(f"{{{part.resource.table.parent}}}", str(row["id"]))
     return {
         "table": table_of(visit, part, body["data"]),
+        "rows": body["data"],
         "total": body["total"],
         "href": href,
         "may_create": allows(visit, part.creates) and not row.get("is_archived"),
