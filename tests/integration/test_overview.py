@@ -16,8 +16,8 @@ from tests.integration.ledger_entries import set_stored, streams_of
 from tests.integration.pages_client import Browser, Site, site_of
 from tests.integration.test_partner_access import FOREIGN_CLICK, HIDDEN, OWN_CLICK, partners
 from tracker.dashboard import tops
-from tracker.dashboard.spans import PRESETS
 from tracker.domain.access import OwnerKind, rights_of
+from tracker.domain.periods import PERIODS
 from tracker.settings import Settings
 from tracker.store.tokens import create_token
 
@@ -138,6 +138,8 @@ async def test_page_leads_to_the_reports_behind_it(site: Site) -> None:
     assert any(link.endswith("offer_id=3") for link in links)
     assert any("measures=uniques" in link and "compare=custom" in link for link in links)
     assert "Times: Europe/Berlin" in text_of(browser.text)
+    for link in links[:1] + links[-1:]:
+        assert (await browser.get(link)).status_code == 200, link
 
 
 async def test_list_that_would_read_too_many_clicks_is_left_out(
@@ -152,7 +154,7 @@ async def test_list_that_would_read_too_many_clicks_is_left_out(
 
 FAULTS = [
     ("tz=Nowhere", "Time zone: is not the name of an IANA time zone"),
-    ("span=decade", "There is no span decade. Choose one of: today"),
+    ("period=decade", "There is no period decade. Choose one of: today"),
     ("created_from=2024-10-11&created_to=2024-10-10", "Last day: is before the first day"),
     ("created_from=2024-10-11", "Last day: is neither a day"),
     ("created_from=x&created_to=2024-10-11", "First day: is neither a day"),
@@ -169,12 +171,12 @@ async def test_wrong_address_names_its_part(site: Site) -> None:
         assert said in text_of(browser.text), query
 
 
-async def test_every_preset_is_shown(site: Site) -> None:
+async def test_every_period_is_shown(site: Site) -> None:
     browser = await signed_in(site)
-    for span in PRESETS:
-        await browser.get(f"/dashboard/?span={span}&tz=Pacific/Chatham")
-        assert browser.page.status_code == 200, span
-        assert f'span={span}&amp;tz=Pacific/Chatham" aria-current="true"' in browser.text
+    for period in PERIODS:
+        await browser.get(f"/dashboard/?period={period}&tz=Pacific/Chatham")
+        assert browser.page.status_code == 200, period
+        assert f'period={period}&amp;tz=Pacific/Chatham" aria-current="true"' in browser.text
 
 
 async def test_first_tile_says_whether_all_is_well(site: Site, database: Settings) -> None:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 
 from tracker.dashboard.figures import Figure, Kind, cards_of, charts_of, series_of
-from tracker.dashboard.spans import PRESETS, chosen, preset
+from tracker.dashboard.spans import chosen, named
 from tracker.dashboard.time_slots import slots_of
+from tracker.domain.periods import PERIODS
 
 NOW = datetime(2026, 11, 30, 9, 41, 5, tzinfo=UTC)
 _DAY = timedelta(days=1)
@@ -23,8 +24,8 @@ _DAY = timedelta(days=1)
     [
         ("today", NOW, "2026-11-30 2026-11-30", "2026-11-29 2026-11-29 09:41:05"),
         ("yesterday", NOW, "2026-11-29 2026-11-29", "2026-11-28 2026-11-28 23:59:59"),
-        ("7d", NOW, "2026-11-24 2026-11-30", "2026-11-17 2026-11-23 09:41:05"),
-        ("30d", NOW, "2026-11-01 2026-11-30", "2026-10-02 2026-10-31 09:41:05"),
+        ("last_7_days", NOW, "2026-11-24 2026-11-30", "2026-11-17 2026-11-23 09:41:05"),
+        ("last_30_days", NOW, "2026-11-01 2026-11-30", "2026-10-02 2026-10-31 09:41:05"),
         ("this_month", NOW - _DAY, "2026-11-01 2026-11-29", "2026-10-01 2026-10-29 09:41:05"),
         ("this_month", NOW, "2026-11-01 2026-11-30", "2026-10-01 2026-10-31 09:41:05"),
         ("this_month", NOW.replace(month=3), "2026-03-01 2026-03-30", "2026-02-01 2026-02-28 09:41:05"),
@@ -32,17 +33,17 @@ _DAY = timedelta(days=1)
         ("last_month", NOW.replace(month=3), "2026-02-01 2026-02-28", "2026-01-01 2026-01-31 23:59:59"),
     ],
 )
-def test_preset_is_compared_with_what_can_be_compared(
+def test_period_is_compared_with_what_can_be_compared(
     word: str, now: datetime, span: str, before: str
 ) -> None:
-    found = preset(word, now)
+    found = named(word, now)
     assert f"{found.first} {found.last}" == span
     assert f"{found.before_first} {found.before_end}" == before
 
 
-@given(st.sampled_from(sorted(PRESETS)), st.datetimes(datetime(1971, 1, 1), datetime(2100, 1, 1)))
+@given(st.sampled_from(sorted(PERIODS)), st.datetimes(datetime(1971, 1, 1), datetime(2100, 1, 1)))
 def test_span_before_ends_before_the_span(word: str, now: datetime) -> None:
-    span = preset(word, now)
+    span = named(word, now)
     assert span.before_first <= span.before_end.date() < span.first <= span.last <= now.date()
     assert (span.grain == "hour") == (span.last - span.first < 2 * _DAY)
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from starlette.responses import Response
 
 from tracker.api.ledger import PATH as LEDGER
-from tracker.dashboard import live, tops
+from tracker.dashboard import live, tops, words
 from tracker.dashboard.asking import RefusedError, ask, query_string
 from tracker.dashboard.charts import Mark
 from tracker.dashboard.figures import NAMES, cards_of, charts_of, series_of
@@ -17,7 +17,6 @@ from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
 from tracker.dashboard.overview_state import State, state_of, zone_of
 from tracker.dashboard.page import HOME, Page
-from tracker.dashboard.spans import PRESETS
 from tracker.dashboard.tops import REPORTS
 from tracker.dashboard.visit import Visit
 from tracker.domain.access import ROLES
@@ -42,7 +41,7 @@ async def _show(visit: Visit, form: Form, fault: Fault | None) -> Response:
     asked = visit.request.query_params
     values = {
         "about": ROLES[visit.session.role].about,
-        "presets": PRESETS,
+        "periods": words.PERIODS,
         "address": f"{HOME}?{query_string(asked.multi_items())}",
         "asked": asked,
         "sent": form,

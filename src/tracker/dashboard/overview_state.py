@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 from tracker.dashboard.asking import RefusedError
 from tracker.dashboard.html import Fault
-from tracker.dashboard.spans import PRESETS, Span, chosen, preset
+from tracker.dashboard.spans import Span, chosen, named
 from tracker.dashboard.time_slots import MOST_SLOTS, Slot, slots_of
 from tracker.dashboard.visit import Visit
 from tracker.domain.local_time import read_day, zone_named
+from tracker.domain.periods import PERIODS
 
 _DEFAULT = "today"
 _CHOSEN = ("created_from", "created_to")
@@ -32,7 +33,7 @@ class State(NamedTuple):
 
     zone: Zone
     now: datetime  # in the zone
-    word: str  # of PRESETS. "" for chosen days
+    period: str  # of PERIODS. "" for chosen days
     span: Span
     slots: list[Slot]
 
@@ -73,19 +74,20 @@ def state_of(visit: Visit) -> State:
     """
     given, zone = visit.request.query_params, zone_of(visit)
     now = zone.now()
-    word = "" if any(given.get(name) for name in _CHOSEN) else given.get("span", _DEFAULT)
-    span = _preset(word, now) if word else _chosen([_day(given.get(name, ""), name) for name in _CHOSEN], now)
+    period = "" if any(given.get(name) for name in _CHOSEN) else given.get("period", _DEFAULT)
+    days = [] if period else [_day(given.get(name, ""), name) for name in _CHOSEN]
+    span = _named(period, now) if period else _chosen(days, now)
     try:
-        return State(zone, now, word, span, slots_of(span.first, span.last, span.grain, zone.rules))
+        return State(zone, now, period, span, slots_of(span.first, span.last, span.grain, zone.rules))
     except (ValueError, OverflowError):
         text = f"is more than {MOST_SLOTS} months before the last day, or at the end of the calendar"
         raise _refused("created_from", text) from None
 
 
-def _preset(word: str, now: datetime) -> Span:
-    if word not in PRESETS:
-        raise _refused("span", f"There is no span {word}. Choose one of: {', '.join(PRESETS)}.")
-    return preset(word, now)
+def _named(period: str, now: datetime) -> Span:
+    if period not in PERIODS:
+        raise _refused("period", f"There is no period {period}. Choose one of: {', '.join(PERIODS)}.")
+    return named(period, now)
 
 
 def _chosen(days: Sequence[date], now: datetime) -> Span:

@@ -1,25 +1,17 @@
-"""Spans of time that people choose by a word, and the span before each."""
+"""Whole days that people look at, and the days before them to compare with."""
 
 from __future__ import annotations
 
 from calendar import monthrange
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
 from typing import Final, NamedTuple
 
 from tracker.dashboard.time_slots import Grain
-
-PRESETS: Final[Mapping[str, str]] = {
-    "today": "Today",
-    "yesterday": "Yesterday",
-    "7d": "7 days",
-    "30d": "30 days",
-    "this_month": "This month",
-    "last_month": "Last month",
-}
-"""The words in an address, and those on the page."""
+from tracker.domain.periods import PERIODS
 
 _DAY = timedelta(days=1)
+_OF_MONTHS = ("this_month", "last_month")
 _LAST_SECOND = time(23, 59, 59)
 _MOST_DAYS: Final[Mapping[Grain, int]] = {"hour": 2, "day": 92, "week": 731}
 """The longest span that charts show by this. Longer ones are shown by month."""
@@ -54,16 +46,13 @@ class Span(NamedTuple):
         }
 
 
-def preset(word: str, now: datetime) -> Span:
-    """The span that a word means. `now`: in the zone of the days.
-
-    Raises:
-        KeyError: there is no such word.
-    """
-    first, last = _SPANS[word](now.date())
-    if word in ("this_month", "last_month"):
-        return _compared(first, last, _month_before(first), now, is_of_months=True)
-    return chosen(first, last, now)
+def named(name: str, now: datetime) -> Span:
+    """The days of one of PERIODS. `now`: in the zone of the days."""
+    first, last = PERIODS[name](now.date())
+    if name not in _OF_MONTHS:
+        return chosen(first, last, now)
+    before = (first - _DAY).replace(day=1)
+    return _compared(first, last, before, now, is_of_months=True)
 
 
 def chosen(first: date, last: date, now: datetime) -> Span:
@@ -87,20 +76,6 @@ def _compared(first: date, last: date, before: date, now: datetime, *, is_of_mon
     is_over = last < now.date()
     at = _LAST_SECOND if is_over else now.time().replace(microsecond=0, tzinfo=None)
     return Span(first, last, before, datetime.combine(end, at))
-
-
-_SPANS: Mapping[str, Callable[[date], tuple[date, date]]] = {
-    "today": lambda day: (day, day),
-    "yesterday": lambda day: (day - _DAY, day - _DAY),
-    "7d": lambda day: (day - 6 * _DAY, day),
-    "30d": lambda day: (day - 29 * _DAY, day),
-    "this_month": lambda day: (day.replace(day=1), day),
-    "last_month": lambda day: (_month_before(day), day.replace(day=1) - _DAY),
-}
-
-
-def _month_before(day: date) -> date:
-    return (day.replace(day=1) - _DAY).replace(day=1)
 
 
 def _month_end(first: date) -> date:
