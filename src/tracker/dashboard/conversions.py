@@ -58,7 +58,7 @@ _CHOICES: Final[Mapping[str, tuple[str, Sequence[tuple[str, str]]]]] = {
     "sort": ("Order", (("", "newest first"), ("created_at", "oldest first"))),
 }
 _USUAL: Final = (
-    *("id", "created_at", "status", "offer_id", "goal_id", "affiliate_id", "order_id", "payout", "revenue"),
+    *("id", "created_at", "status", "payout", "revenue", "offer_id", "affiliate_id", "goal_id", "order_id"),
     *("country_code", "seconds_from_click", "click_hash"),
 )
 _AMOUNTS: Final = {"payout": "payout_currency", "revenue": "revenue_currency", "sale_amount": "sale_currency"}

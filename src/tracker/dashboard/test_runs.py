@@ -25,8 +25,10 @@ _SAID: Final = (
     ("sale_amount", "Sale amount", ""),
     ("currency", "Currency", ""),
     ("goal", "Goal", "Its code or name, if it is another than that of the test."),
-    ("token", "Advertiser's secret", "To test it too. Without it you vouch for the postback."),
+    ("secret", "Advertiser's secret", "To test it too. Without it you vouch for the postback."),
 )
+
+_NAMES: Final = {"secret": "token"}  # a form's token is that of its session
 
 
 async def _show(visit: Visit, form: Form, fault: Fault | None) -> Response:
@@ -83,7 +85,7 @@ async def _show_states(visit: Visit, _form: Form, _fault: Fault | None) -> Respo
 
 async def _fire(visit: Visit, form: Form) -> Response:
     id_ = visit.request.path_params["id"]
-    body = {name: form[name] for name, *_ in _SAID if form.get(name)}
+    body = {_NAMES.get(name, name): form[name] for name, *_ in _SAID if form.get(name)}
     fired = (await ask(visit, "/test-runs/{id}/postback", at={"id": id_}, method="POST", body=body)).body
     return await _page(visit, form, fired=fired)
 
