@@ -70,7 +70,7 @@ async def test_list_shows_what_its_address_asks(site: Site) -> None:
     await browser.get(f"{LIST}?columns=id&columns=order_id&status=pending")
     assert re.findall(r'<th scope="col"(?: class="number")?>([^<]+)</th>', browser.text) == ["id", "order"]
     await browser.get(f"{LIST}?times=1")
-    assert "Time from click to conversion" in browser.text
+    assert "Conversions by the time from their click" in browser.text
     assert "seconds_from_click_from=3600" in browser.text
     await browser.get(f"{LIST}?offer_id=three")
     assert browser.page.status_code == 422

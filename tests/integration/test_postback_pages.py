@@ -7,14 +7,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.factories.clicks import HASH, a_row
+from tests.factories.clicks import HASH, a_click, a_row
 from tests.factories.conversions import a_conversion, store_conversions
-from tests.integration.api_client import run_sql
-from tests.integration.pages_client import Site, site_of
+from tests.integration.api_client import run_sql, store
+from tests.integration.pages_client import Site, inputs_of, site_of
 from tests.integration.test_conversion_pages import HOSTILE, LIST, signed_in
 from tests.integration.test_manual_conversions import clicks
 from tests.integration.test_postback_repeats import sent
+from tracker.domain.click_id import Mint
 from tracker.settings import Settings
+from workers import conversion_writer
 
 __all__ = ["clicks", "sent"]
 
@@ -149,3 +151,39 @@ async def test_reader_of_postbacks_changes_none(site: Site, sent: list[int]) -> 
     assert "https://p.example/" not in browser.text, "a filled address may carry an amount"
     await browser.post(IN, filters="result=rejected")
     assert browser.page.status_code == 403
+
+
+async def test_assistant_follows_a_test_to_its_end(site: Site) -> None:
+    browser = await signed_in(site)
+    await browser.get("/dashboard/test?offer_id=3&affiliate_id=513")
+    assert [one["value"] for one in inputs_of(browser.text) if one.get("name") == "offer_id"] == ["3"]
+    await browser.post("/dashboard/test", offer_id="three", affiliate_id="513")
+    assert (browser.page.status_code, 'id="offer_id-fault"' in browser.text) == (422, True)
+    await browser.post("/dashboard/test", offer_id="3", affiliate_id="513", aff_sub=HOSTILE)
+    here = browser.location
+    await browser.follow()
+    assert HOSTILE not in browser.text
+    assert 'src="/dashboard/static/test_run.js' in browser.text
+    assert (await browser.get(f"{here}/states")).json() == {"states": ["waiting"] * 5, "postbacks": 0}
+    await browser.get(here)
+    link = next(one["value"] for one in inputs_of(browser.text) if one.get("id") == "link")
+    await browser.post(here, order_id="1")
+    assert (browser.page.status_code, "open its link first" in browser.text) == (409, True)
+
+    hash_ = Mint().hash()
+    seen = {"redirected_link": f"https://shop.example/?c={hash_}", "requested_link": link, "is_test": True}
+    await store(site.settings, [a_row(a_click(hash=hash_, is_test=True), **seen)])
+    await browser.post(here, order_id="1", secret="no-such-secret-0123456789")
+    assert "An edge would answer 403" in browser.text
+    assert "no-such-secret" not in browser.text
+    await browser.post(here, order_id="1", status="approved")
+    assert "The postback was taken" in browser.text
+    await conversion_writer.run(site.settings, burst=True)
+    assert (await browser.get(f"{here}/states")).json() == {"states": ["done"] * 5, "postbacks": 1}
+    await browser.get(here)
+    assert "all done" in browser.text
+    assert "test_run.js" not in browser.text
+    await browser.get("/dashboard/test")
+    assert f'href="{here}"' in browser.text
+    await browser.get("/dashboard/test/999")
+    assert browser.page.status_code == 404

@@ -38,6 +38,7 @@ from tracker.dashboard import (
     see_as,
     share,
     sign_in,
+    test_runs,
     tokens,
     users,
 )
@@ -117,6 +118,7 @@ PAGES: Final[Sequence[Page]] = [
     *one_conversion.pages,
     *postbacks.pages,
     *links.pages,
+    *test_runs.pages,
 ]
 """All pages, in no order."""
 

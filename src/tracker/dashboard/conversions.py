@@ -32,7 +32,6 @@ WRITES: Final = Access(scopes=("conversions:write",), owners=(None,), shows_mone
 _FIELDS: Final[Mapping[str, str]] = {
     "created_from": "From",
     "created_to": "To",
-    "status": "Status",
     "offer_id": "Offer",
     "affiliate_id": "Affiliate",
     "order_id": "Order id",
@@ -59,7 +58,7 @@ _CHOICES: Final[Mapping[str, tuple[str, Sequence[tuple[str, str]]]]] = {
     "sort": ("Order", (("", "newest first"), ("created_at", "oldest first"))),
 }
 _USUAL: Final = (
-    *("id", "created_at", "status", "offer_id", "goal_id", "affiliate_id", "order_id", "payout", "revenue"),
+    *("id", "created_at", "status", "payout", "revenue", "offer_id", "affiliate_id", "goal_id", "order_id"),
     *("country_code", "seconds_from_click", "click_hash"),
 )
 _AMOUNTS: Final = {"payout": "payout_currency", "revenue": "revenue_currency", "sale_amount": "sale_currency"}
@@ -111,9 +110,11 @@ async def _show(visit: Visit, _: Form, fault: Fault | None) -> Response:
         "more": more,
         "choices": choices,
         "statuses": _STATUSES,
-        "besides": state.besides({*fields, *more, *choices, "times"}),
+        "status_choices": _status_choices(state.get("status")),
+        "besides": state.besides({*fields, *more, *choices, "status", "times"}),
         "chart": chart_of(times) if times else None,
         "times": times,
+        "steps": _steps(state, times) if times else [],
         "may_write": may_write(visit),
         "zone": state.get("tz") or visit.settings.time_zone,
         "done": state.get("done"),
@@ -131,7 +132,30 @@ def chart_of(times: Mapping[str, Any]) -> Chart | None:
     if not times["total"]:
         return None
     bars = [Bar(_step_name(step), step["conversions"]) for step in times["data"]]
-    return histogram("Time from click to conversion", bars, "Time", "conversions")
+    return histogram("Conversions by the time from their click", bars, "Time from click")
+
+
+def _steps(state: ListState, times: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The steps of time that have conversions, and the addresses of their lists."""
+    found = [step for step in times["data"] if step["conversions"] and step["seconds_from"] is not None]
+    return [
+        (
+            _step_name(step),
+            state.address(
+                "times",
+                seconds_from_click_from=step["seconds_from"],
+                seconds_from_click_to="" if step["seconds_to"] is None else step["seconds_to"],
+            ),
+        )
+        for step in found
+    ]
+
+
+def _status_choices(asked: str) -> list[tuple[str, str]]:
+    """The statuses to choose from, and the one of the address if it is several."""
+    usual = [("", "all"), *((word, word) for word in _STATUSES), ("pending,hold", "pending or hold")]
+    is_usual = asked in [value for value, _ in usual]
+    return usual if is_usual else [*usual, (asked, asked.replace(",", " or "))]
 
 
 def _step_name(step: Mapping[str, int | None]) -> str:

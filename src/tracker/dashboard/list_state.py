@@ -86,6 +86,7 @@ class ListState(NamedTuple):
 
 
 def chosen(state: ListState, known: Sequence[str], usual: Iterable[str]) -> list[str]:
-    """The columns to show, in the order of the list."""
+    """The columns to show: the usual ones first, then those of the list's order."""
+    ordered = dict.fromkeys([*(name for name in usual if name in known), *known])
     wanted = {*(state.all("columns") or usual)}
-    return [name for name in known if name in wanted]
+    return [name for name in ordered if name in wanted]
