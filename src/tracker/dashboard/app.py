@@ -26,6 +26,7 @@ from tracker.dashboard import (
     open_sessions,
     operations,
     partners,
+    payments,
     report_sharing,
     reports,
     see_as,
@@ -102,6 +103,7 @@ PAGES: Final[Sequence[Page]] = [
     *share.pages,
     *money.pages,
     *bookings.pages,
+    *payments.pages,
     *partners.pages,
 ]
 """All pages, in no order."""
