@@ -64,7 +64,7 @@ async def walk(window: Window, base: str) -> AsyncIterator[Stop]:
 
 
 def _is_to_see(page: Page) -> bool:
-    return page.show is not None and page.who == "signed in"
+    return page.show is not None and page.who == "signed in" and not page.is_file
 
 
 _PATTERNS: dict[str, re.Pattern[str]] = {

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 ROOT = "/dashboard"
 MONEY = ("money/balances", "money/statements")
 BOOKS = ("money/entries", "money/corrections", "money/closes")
-FORMS = ("money/entries/new", "money/corrections/new")
+FORMS = ("money/entries/new", "money/corrections/new", "money/pay")
 OWN = ("own-offers", "own-links")
 POSTBACKS, APPLICATIONS = "own-postbacks", "applications"
 PAGES = (*MONEY, *BOOKS, *FORMS, *OWN, POSTBACKS, APPLICATIONS)
@@ -55,6 +55,11 @@ VALUES (513, 'payment', 6.66, 'CHF', -6.66, '2024-10-11', 'Part of October', 'x'
     (614, 'payment', 9.99, 'CHF', -9.99, '2024-10-11', 'For somebody else', 'x');
 """
 _BOOKED = "SELECT FROM manual_entry WHERE currency = $1 AND reason = 'October'"
+_BONUS = """
+INSERT INTO manual_entry (affiliate_id, kind, amount, currency, change, booked_at, reason, author)
+VALUES (614, 'bonus', 20, 'CHF', 20, '2024-10-12', 'x', 'x')
+"""
+_PAID = "SELECT affiliate_id, change::text, reference FROM manual_entry WHERE reason = 'October' ORDER BY id"
 OCTOBER = "from=2024-10-01&to=2024-10-31"
 
 
@@ -305,3 +310,46 @@ async def test_affiliate_saves_tests_and_pauses_a_postback(site: Site) -> None:
     manager = await signed_in(site, "manager", affiliate_ids=[513])
     await manager.get(path)
     assert 'name="url"' not in manager.text, "a manager of partners reads"
+
+
+async def test_open_balances_are_paid_at_once_or_not_at_all(site: Site) -> None:
+    browser = await signed_in(site)
+    path = f"{ROOT}/money/pay"
+    await site.sql(_BONUS)
+    for query, owed in (("", ("1.11 CHF", "10.01 CHF")), ("?least=5", ("10.01 CHF",)), ("?currency=EUR", ())):
+        await browser.get(path + query)
+        assert tuple(re.findall(r"\d+\.\d+ CHF", text_of(browser.text))) == owed, query
+    await browser.get(f"{path}?least=x")
+    assert browser.page.status_code == 422
+    assert 'id="least-fault"' in browser.text
+    await browser.get(path)
+    form = {"party": "affiliate", "least": "", "currency": "", "booked_at": "", "reason": "October"}
+    form |= {"reference": "SEPA-1", "pay": ["513 1.11 CHF", "614 10.01 CHF"]}  # type: ignore[dict-item]
+    await browser.post(path, **{**form, "pay": []}, do="preview")
+    assert browser.page.status_code == 422, "nothing is chosen"
+    await browser.post(path, **form, do="preview")
+    assert "2 payments will be booked" in text_of(browser.text)
+    key = browser.hidden("key")
+    token = {"token": browser.token}
+    for _ in range(2):
+        answer = await browser.client.post(
+            path, data={**form, **token, "key": key, "do": "book"}, headers={"Origin": browser.base}
+        )
+        assert answer.status_code == 303
+    rows = await site.sql(
+        "SELECT affiliate_id, change::text, reference FROM manual_entry WHERE reason = 'October'"
+    )
+    assert [tuple(row) for row in rows] == [
+        (513, "-1.110000", "SEPA-1-513-CHF"),
+        (614, "-10.010000", "SEPA-1-614-CHF"),
+    ]
+    await browser.get(answer.headers["location"])
+    assert "2 payments are booked" in text_of(browser.text)
+    await browser.get(path)
+    assert "Nothing is open" in browser.text
+    form["pay"] = ["513 1.11 CHF", "614 1 CHF"]  # type: ignore[assignment]
+    form["reference"] = "SEPA-1"
+    await browser.post(path, **form, do="preview")
+    assert browser.page.status_code == 422
+    assert "513: reference is of entry" in text_of(browser.text)
+    assert 'name="do" value="book"' not in browser.text

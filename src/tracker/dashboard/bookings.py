@@ -74,6 +74,7 @@ async def _show_list(
         "found": await listed(visit, source, names, fault),
         "may_book": BOOKS.allows(visit.session),
         "done": id_(visit.request.query_params.get("done", "")),
+        "booked": id_(visit.request.query_params.get("booked", "")),
         "zone": visit.settings.time_zone,
     }
     return html(template, visit, values, fault=fault)

@@ -134,7 +134,7 @@ async def _show_balances(visit: Visit, _: Form, fault: Fault | None) -> Response
 
 pages = [
     Page(STATEMENTS, "signed in", _show_statements, access=READS),
-    Page(FILE, "signed in", _file, access=READS),
-    Page(LINES, "signed in", _file, access=READS),
+    Page(FILE, "signed in", _file, is_file=True, access=READS),
+    Page(LINES, "signed in", _file, is_file=True, access=READS),
     Page(BALANCES, "signed in", _show_balances, access=READS),
 ]

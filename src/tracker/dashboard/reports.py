@@ -287,6 +287,6 @@ async def _file(visit: Visit, _form: Form, _fault: Fault | None) -> Response:
 
 pages = [
     Page(PATH, "signed in", _show, access=ACCESS),
-    Page(f"{PATH}/file", "signed in", _file, access=ACCESS),
+    Page(f"{PATH}/file", "signed in", _file, is_file=True, access=ACCESS),
     Page(f"{PATH}/views", "signed in", _show, _keep_view, access=ACCESS),
 ]
