@@ -77,6 +77,13 @@ _STATES_NOTHING = frozenset({"status_word"})  # its status is a value, and not i
 
 _SHOWN_ELSEWHERE = frozenset({"name", "version", "is_archived"})
 
+_WHOM: Final[Mapping[tuple[str, str, object], str]] = {
+    ("cap", "affiliate_id", None): "all together",
+    ("cap", "affiliate_id", 0): "each",
+    ("offer_free_value", "affiliate_id", 0): "all",
+}
+"""What stands for an affiliate's id, by table, column and value."""
+
 Names = Mapping[tuple[str, int], str]
 """Names of objects, by table and id."""
 
@@ -218,11 +225,11 @@ class Kind(NamedTuple):
                     found.setdefault(table, {})[id_] = None
         return {table: list(ids) for table, ids in found.items()}
 
-    def headings(self, rows: Iterable[Row]) -> list[tuple[str, str]]:
-        """The names and labels of the columns. Those that the session may not see are in no row."""
+    def headings(self, rows: Iterable[Row]) -> list[tuple[str, str, str]]:
+        """The columns' names, labels and kinds. Those that the session may not see are in no row."""
         seen = next(iter(rows), {})
         names = [name for name in self.columns if name in seen or not seen]
-        return [(name, self._label(name)) for name in names]
+        return [(name, self._label(name), self._cell(name, seen.get(name), {}).kind) for name in names]
 
     def listed(self, row: Row, names: Names, *, may_change: bool) -> Listed:
         here = self.place(row)
@@ -252,6 +259,8 @@ class Kind(NamedTuple):
 
     def _cell(self, name: str, value: Any, names: Names) -> Cell:
         table = self._names(name)
+        if (self.resource.table.name, name, value) in _WHOM:
+            return Cell(_WHOM[self.resource.table.name, name, value])
         if table and value:
             return Cell(names.get((table, value), str(value)), _address_of(table, value), "")
         if name == "status":
