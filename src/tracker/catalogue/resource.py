@@ -16,7 +16,7 @@ from tracker.catalogue.fields import Fields, is_host
 from tracker.catalogue.validation import check_storable, merged, validated
 from tracker.domain import normalise
 from tracker.errors import Errors
-from tracker.parameters import Bool, Search, choice
+from tracker.parameters import Bool, Ids, Search, choice
 from tracker.store.catalogue import edit
 from tracker.store.catalogue.edit import Author, Reference, Row, Table, TakenError, Wanted
 from tracker.store.db import Connection, Pool
@@ -94,6 +94,8 @@ class Resource(NamedTuple):
             column: (type_, Field(None, description=f"Only objects with this {column}."))
             for column, type_ in self.filters.items()
         }
+        if self.table.key == "id":
+            fields["id"] = (Ids, Field(None, description="Only the objects with these ids."))
         if self.table.searched:
             fields["q"] = (Search, Field("", description=_SEARCH.format(", ".join(self.table.searched))))
             fields["sort"] = (choice("id", "-id", "name", "-name"), Field("id", description=_SORT))
@@ -143,7 +145,8 @@ def wanted(place: Row, query: BaseModel) -> Wanted:
     """The rows of a place that a query with a resource's parameters means."""
     given = query.model_dump(exclude={"page", "per_page"}, exclude_none=True)
     text, sort = given.pop("q", ""), given.pop("sort", "")
-    return Wanted({**place, **given}, text, sort)
+    equals = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
+    return Wanted({**place, **equals}, text, sort)
 
 
 class Version(Fields):

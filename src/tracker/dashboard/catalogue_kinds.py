@@ -75,6 +75,19 @@ VERBS: Final[Mapping[str, str]] = {
 _STATES_NOTHING = frozenset({"status_word"})  # its status is a value, and not its own
 
 
+_SHOWN_ELSEWHERE = frozenset({"name", "version", "is_archived"})
+
+_WHOM: Final[Mapping[tuple[str, str, object], str]] = {
+    ("cap", "affiliate_id", None): "all together",
+    ("cap", "affiliate_id", 0): "each",
+    ("offer_free_value", "affiliate_id", 0): "all",
+}
+"""What stands for an affiliate's id, by table, column and value."""
+
+Names = Mapping[tuple[str, int], str]
+"""Names of objects, by table and id."""
+
+
 class Cell(NamedTuple):
     """A value in a table."""
 
@@ -101,12 +114,11 @@ class Kind(NamedTuple):
 
     @property
     def noun(self) -> str:
-        return self.resource.noun
+        return self.resource.noun.partition(" of ")[0]
 
     @property
     def plural(self) -> str:
-        name = self.resource.path.rpartition("/")[2].replace("-", " ")
-        return sentence(name)
+        return label_of(self.resource.path.rpartition("/")[2].replace("-", "_"))
 
     @property
     def about(self) -> str:
@@ -175,8 +187,7 @@ class Kind(NamedTuple):
 
     def called(self, row: Row) -> str:
         key = row.get(self.resource.table.key, "")
-        noun = self.noun.partition(" of ")[0]
-        return row.get("name") or trim(f"{sentence(noun)} {key}")
+        return row.get("name") or trim(f"{sentence(self.noun)} {key}")
 
     def controls(self, visit: Visit, *, is_new: bool) -> list[Control]:
         """The controls of a form. Those that the session may not change are locked."""
@@ -201,16 +212,26 @@ class Kind(NamedTuple):
     def fixed(self) -> tuple[str, ...]:
         return self.resource.table.fixed
 
-    def cells(self, row: Row) -> list[Cell]:
-        return [self._cell(name, row[name]) for name in self.columns if name in row]
+    def cells(self, row: Row, names: Names) -> list[Cell]:
+        return [self._cell(name, row[name], names) for name in self.columns if name in row]
 
-    def headings(self, rows: Iterable[Row]) -> list[tuple[str, str]]:
-        """The names and labels of the columns. Those that the session may not see are in no row."""
+    def named_by(self, rows: Iterable[Row]) -> dict[str, list[int]]:
+        """The ids of objects that rows name, by table. Of parts of others nothing is known by their id."""
+        found: dict[str, dict[int, None]] = {}
+        for row in rows:
+            for column, id_ in row.items():
+                table = self._names(column)
+                if table and id_ and not kind_of(table).resource.table.parent:
+                    found.setdefault(table, {})[id_] = None
+        return {table: list(ids) for table, ids in found.items()}
+
+    def headings(self, rows: Iterable[Row]) -> list[tuple[str, str, str]]:
+        """The columns' names, labels and kinds. Those that the session may not see are in no row."""
         seen = next(iter(rows), {})
         names = [name for name in self.columns if name in seen or not seen]
-        return [(name, label_of(name.removesuffix("_id") if self._names(name) else name)) for name in names]
+        return [(name, self._label(name), self._cell(name, seen.get(name), {}).kind) for name in names]
 
-    def listed(self, row: Row, *, may_change: bool) -> Listed:
+    def listed(self, row: Row, names: Names, *, may_change: bool) -> Listed:
         here = self.place(row)
         others = [one for one in self.statuses if one != row.get("status")] if may_change else []
         buttons = [] if row.get("is_archived") else [(one, VERBS[one]) for one in others]
@@ -219,20 +240,29 @@ class Kind(NamedTuple):
             str(row.get(self.resource.table.key, "")),
             self.called(row),
             href,
-            self.cells(row),
+            self.cells(row, names),
             buttons,
             f"{href}/status",
         )
 
-    def facts(self, row: Row) -> list[tuple[str, Cell]]:
-        """Everything that is known of an object, for its page."""
-        names = [name for name in self.resource.table.shown if name in row and name != "name"]
-        return [(label_of(name), self._cell(name, row[name])) for name in names]
+    def facts(self, row: Row, names: Names) -> list[tuple[str, Cell]]:
+        """What is known of an object, for its page. What is empty is left out."""
+        columns = [name for name in self.resource.table.shown if name not in _SHOWN_ELSEWHERE]
+        return [
+            (self._label(name), self._cell(name, row[name], names))
+            for name in columns
+            if row.get(name) not in (None, "", [], {})
+        ]
 
-    def _cell(self, name: str, value: Any) -> Cell:
+    def _label(self, name: str) -> str:
+        return label_of(name.removesuffix("_id") if self._names(name) else name)
+
+    def _cell(self, name: str, value: Any, names: Names) -> Cell:
         table = self._names(name)
+        if (self.resource.table.name, name, value) in _WHOM:
+            return Cell(_WHOM[self.resource.table.name, name, value])
         if table and value:
-            return Cell(str(value), _address_of(table, value), "")
+            return Cell(names.get((table, value), str(value)), _address_of(table, value), "")
         if name == "status":
             return Cell(shown(value), "", _COLOURS.get(value, "mark"))
         is_number = isinstance(value, int) and not isinstance(value, bool)

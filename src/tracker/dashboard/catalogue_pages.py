@@ -46,7 +46,7 @@ async def show_archive(kind: Kind, visit: Visit, _form: Form, fault: Fault | Non
         "href": kind.address(kind.place(row)),
         "action": visit.path,
         "goes": [(total, noun) for total, noun in goes if total],
-        "facts": kind.facts(row),
+        "facts": kind.facts(row, {}),
     }
     return html("catalogue_archive.html", visit, values, fault=fault)
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from tracker.api.catalogue import query_model
 from tracker.catalogue.offers import OFFERS
 from tracker.dashboard.asking import Answer, ask
-from tracker.dashboard.catalogue_kinds import OF_PEOPLE, Kind, Listed, filled, with_query
+from tracker.dashboard.catalogue_kinds import OF_PEOPLE, Kind, Listed, filled, kind_of, with_query
 from tracker.dashboard.fields import Control, controls_of
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html
@@ -20,6 +20,7 @@ from tracker.store.catalogue.edit import Row
 
 PER_PAGE: Final = 50
 _PARTS = 20  # rows of a part that an object's page shows
+_FIRST_FILTERS = frozenset({"q", "status", "tag", "is_archived"})
 _MOST_NAMES = 200  # objects that a field suggests
 
 
@@ -30,14 +31,17 @@ async def show_list(kind: Kind, visit: Visit, form: Form, fault: Fault | None) -
     answer = Answer({"data": [], "total": 0, "page": 1, "pages": 0}, "", "")
     if not fault:
         answer = await ask(visit, kind.api, {"per_page": PER_PAGE, **query}, at=at)
+    filters = _filters(kind)
+    first = _FIRST_FILTERS if kind.resource.table.searched else {one.name for one in filters}
     body, number = answer.body, answer.body["page"]
     values = {
         "kind": kind,
         "trail": await trail(visit, kind),
         "path": visit.path,
-        "filters": _filters(kind),
+        "filters": [one for one in filters if one.name in first],
+        "more_filters": [one for one in filters if one.name not in first],
         "sent": Form(query.items()),
-        "table": table_of(visit, kind, body["data"]),
+        "table": await table_of(visit, kind, body["data"]),
         "total": body["total"],
         "before": with_query(visit.path, query | {"page": number - 1}) if number > 1 else "",
         "after": with_query(visit.path, query | {"page": number + 1}) if number < body["pages"] else "",
@@ -48,15 +52,16 @@ async def show_list(kind: Kind, visit: Visit, form: Form, fault: Fault | None) -
     return html("catalogue_list.html", visit, values, fault=fault)
 
 
-def table_of(visit: Visit, kind: Kind, rows: list[Row]) -> dict[str, Any]:
+async def table_of(visit: Visit, kind: Kind, rows: list[Row]) -> dict[str, Any]:
     """A table of objects."""
+    names = await names_in(visit, kind, rows)
     may_change = allows(visit, kind.changes)
-    listed: list[Listed] = [kind.listed(row, may_change=may_change) for row in rows]
+    listed: list[Listed] = [kind.listed(row, names, may_change=may_change) for row in rows]
     return {"kind": kind, "headings": kind.headings(rows), "rows": listed}
 
 
 def _filters(kind: Kind) -> list[Control]:
-    left_out = {"page", "per_page", "sort"}
+    left_out = {"page", "per_page", "sort", "id"}
     controls = [one for one in controls_of(query_model(kind.resource)) if one.name not in left_out]
     return sorted(controls, key=lambda one: (one.name != "q", one.name == "is_archived"))
 
@@ -86,15 +91,16 @@ async def show_one(kind: Kind, visit: Visit, _form: Form, fault: Fault | None) -
 
 async def values_of_one(visit: Visit, kind: Kind, row: Row) -> dict[str, Any]:
     place = kind.place(row)
+    names = await names_in(visit, kind, [row])
     return {
         "kind": kind,
         "row": row,
         "title": kind.called(row),
         "trail": await trail(visit, kind),
-        "facts": kind.facts(row),
+        "facts": kind.facts(row, names),
         "href": kind.address(place),
         "copy_href": _copy_of(kind, row),
-        "listed": kind.listed(row, may_change=allows(visit, kind.changes)),
+        "listed": kind.listed(row, names, may_change=allows(visit, kind.changes)),
         "may_change": allows(visit, kind.changes),
         "may_create": allows(visit, kind.creates),
         "parts": [await _part(visit, part, row) for part in kind.children if allows_to_read(visit, part)],
@@ -121,7 +127,7 @@ async def _part(visit: Visit, part: Kind, row: Row) -> dict[str, Any]:
     body = (await ask(visit, part.api, {"per_page": _PARTS}, at=at)).body
     href = part.path.replace(f"{{{part.resource.table.parent}}}", str(row["id"]))
     return {
-        "table": table_of(visit, part, body["data"]),
+        "table": await table_of(visit, part, body["data"]),
         "rows": body["data"],
         "total": body["total"],
         "href": href,
@@ -147,6 +153,17 @@ async def trail(visit: Visit, kind: Kind) -> list[tuple[str, str]]:
     row = (await ask(visit, parent.api_one, at={"id": id_})).body
     steps += [(parent.path, parent.plural), (parent.address({"id": id_}), parent.called(row))]
     return steps
+
+
+async def names_in(visit: Visit, kind: Kind, rows: list[Row]) -> dict[tuple[str, int], str]:
+    """The names of the objects that rows name, archived or not."""
+    found: dict[tuple[str, int], str] = {}
+    for table, ids in kind.named_by(rows).items():
+        for archived in ("false", "true"):
+            query = {"id": ids, "is_archived": archived, "per_page": _MOST_NAMES}
+            body = (await ask(visit, kind_of(table).api, query)).body
+            found |= {(table, row["id"]): row["name"] for row in body["data"]}
+    return found
 
 
 async def names_of(visit: Visit, kind: Kind) -> list[tuple[int, str]]:

@@ -23,9 +23,18 @@ Kind = Literal["text", "long", "number", "choice", "check", "checks", "lines", "
 MISSING: Final = object()
 """The value of a field that was left empty and cannot be empty."""
 
-_LONG = 5_000  # characters from which a text has several lines
+_LONG = 10_000  # characters from which a text has several lines
 _NUMBER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
-_WORDS = {"id": "id", "ids": "ids", "url": "URL", "ip": "IP", "iso": "ISO", "http": "HTTP", "os": "system"}
+_WORDS = {
+    "id": "id",
+    "ids": "ids",
+    "url": "URL",
+    "urls": "URLs",
+    "ip": "IP",
+    "iso": "ISO",
+    "http": "HTTP",
+    "os": "system",
+}
 
 
 class Control(NamedTuple):
@@ -46,6 +55,11 @@ class Control(NamedTuple):
     @property
     def label(self) -> str:
         return label_of(self.name.removesuffix("_id") if self.names else self.name)
+
+    @property
+    def may_be_empty(self) -> bool:
+        """Whether nothing can be written there."""
+        return self.may_be_null or self.default in ("", [], {})
 
     @property
     def is_needed(self) -> bool:
@@ -149,7 +163,7 @@ def _kind(name: str, typed: Mapping[str, Any]) -> tuple[Kind, tuple[Any, ...]]:
         return "choice", tuple(words)
     if typed.get("type") == "integer":
         return "number", ()
-    return ("long" if typed.get("maxLength", 0) > _LONG else "text"), ()
+    return ("long" if typed.get("maxLength", 0) >= _LONG else "text"), ()
 
 
 def form_of(controls: Iterable[Control], row: Mapping[str, Any]) -> Form:
