@@ -51,7 +51,11 @@ HOSTILE = (
     MARK + "W" * 2_000,
 )
 NAME = f"{MARK}<script>alert(1)</script>\u202egnp"
-NOT_REACHED: dict[str, dict[str, str]] = {"admin": {}, "affiliate": {}, "advertiser": {}}
+NOT_REACHED: dict[str, dict[str, str]] = {
+    "admin": {"/dashboard/audit/{id}/back": "the newest change was none of an object"},
+    "affiliate": {},
+    "advertiser": {},
+}
 """Pages that no page leads to here, by the role of the session, and why."""
 
 

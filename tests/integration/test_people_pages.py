@@ -115,6 +115,22 @@ async def test_user_is_invited_and_signs_in(site: Site, anna: Browser) -> None:
     assert 'id="affiliate_id-fault"' in anna.text
 
 
+@pytest.mark.parametrize(("party", "id_"), [("affiliate", "513"), ("advertiser", "1")])
+async def test_partner_leads_to_its_users_and_tokens(anna: Browser, party: str, id_: str) -> None:
+    await anna.get(f"/dashboard/{party}s/{id_}")
+    links = [unescape(link) for link in re.findall(r'href="([^"]+)"', anna.text)]
+    for path in (f"{USERS}?{party}_id={id_}", f"{TOKENS}?{party}_id={id_}"):
+        assert path in links
+    (new,) = (link for link in links if link.startswith(f"{USERS}/new"))
+    await anna.get(new)
+    assert value_of(f"{party}_ids", anna.text) == id_
+    assert f'<option value="{party}" selected>' in anna.text
+    (see,) = (link for link in links if link.startswith("/dashboard/see-as"))
+    await anna.get(see)
+    assert value_of("id", anna.text) == id_
+    assert f'<option value="{party}" selected>' in anna.text
+
+
 async def test_user_is_changed_as_the_page_showed(site: Site, anna: Browser) -> None:
     await site.add_user("ben@pages.test", "analyst")
     ((id_,),) = await site.sql("SELECT id FROM user_account WHERE email = 'ben@pages.test'")
@@ -258,9 +274,11 @@ async def test_audit_trail_is_filtered_and_shows_the_difference(site: Site, anna
     assert f'href="{TOKENS}/1"' in anna.text
     assert EVIL in unescape(anna.text)
     assert EVIL not in anna.text
+    await anna.get(f"{AUDIT}?path=offers")
+    assert (value_of("path", anna.text), "No change is like that" in anna.text) == ("offers", True)
     await anna.get(entry)
     assert EVIL not in anna.text
-    assert "<ins>a, b</ins>" in anna.text
+    assert "<ins><bdi>a, b</bdi></ins>" in anna.text
     assert re.findall(r'<th scope="row"><code>(\w+)</code>', anna.text) == ["name", "tags"]
     for query, named in (("user_id=x", "user_id"), ("at_to=2026-02-30", "at_to")):
         assert (await anna.get(f"{AUDIT}?{query}")).status_code == 422
@@ -269,7 +287,7 @@ async def test_audit_trail_is_filtered_and_shows_the_difference(site: Site, anna
     await anna.get(f"{AUDIT}?resource=user_session")
     ((id_,),) = await site.sql("SELECT id FROM user_account")
     assert f'<a href="{USERS}/{id_}">users/{id_}/sessions</a>' in anna.text  # the nearest page
-    assert f'<a href="{USERS}/{id_}">{ANNA}</a>' in anna.text
+    assert f'<a href="{USERS}/{id_}"><bdi>{ANNA}</bdi></a>' in anna.text
 
 
 async def test_change_is_set_back_as_it_was_shown(site: Site, anna: Browser) -> None:

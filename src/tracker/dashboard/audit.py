@@ -29,7 +29,7 @@ from tracker.store.tokens import TOKENS
 PATH: Final = f"{ROOT}/audit"
 
 _ACCESS = Access(scopes=("offers:read",), owners=(None,), shows_money=True)
-_FILTERS = ("at_from", "at_to", "under", "resource", "action", "user_id", "token_id")
+_FILTERS = ("at_from", "at_to", "under", "path", "resource", "action", "user_id", "token_id")
 _BRIEF = 3  # changed fields of an entry in the list
 _LONGEST = 80  # characters of a value there
 _NOISE = ("id", "version")

@@ -24,7 +24,9 @@ _KINDS: tuple[OwnerKind, ...] = get_args(OwnerKind)
 
 
 async def _show(visit: Visit, form: Form, fault: Fault | None) -> Response:
-    return html("see_as.html", visit, {"kinds": _KINDS, "form": form}, fault=fault)
+    return html(
+        "see_as.html", visit, {"kinds": _KINDS, "form": form or visit.request.query_params}, fault=fault
+    )
 
 
 async def _begin(visit: Visit, form: Form) -> Response:
