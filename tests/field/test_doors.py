@@ -435,6 +435,8 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
     ),
     "a number of ours, or of a table": (
         "catalogue/goals.py Goal._with_price",
+        "dashboard/payments.py",
+        "dashboard/payments.py _open",
         "dashboard/offer_pages.py _meter",
         "dashboard/report_chart.py _value",
         "dashboard/report_chart.py of",
