@@ -79,7 +79,7 @@ def _since(seconds: int) -> str:
 
 
 def _page_of(path: str, pages: frozenset[str]) -> str:
-    """The page of what an event is about. "" if it is this page, or if there is none."""
+    """The page of what an event is about. "" if that is this page, or has no page."""
     noun, _, id_ = path.partition("/")
     if noun in _LISTS:
         place, parameter = _LISTS[noun]

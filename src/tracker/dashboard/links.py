@@ -73,7 +73,7 @@ async def _show(visit: Visit, _form: Form, _fault: Fault | None) -> Response:
 
 
 async def _link(visit: Visit, sent: Form) -> tuple[str, Fault | None]:
-    """The link that was asked for, or why there is none."""
+    """The link that was asked for, or why it cannot be made."""
     if not sent.get("affiliate_id"):
         return "", Fault(422, "Choose an affiliate.", fields={"affiliate_id": "is missing"})
     at = {name: sent[name] for name in ("offer_id", "affiliate_id")}

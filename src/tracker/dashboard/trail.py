@@ -27,7 +27,7 @@ class Trail(NamedTuple):
 
     @property
     def back(self) -> dict[str, str] | None:
-        """The parameters of the page before. None: it is not remembered, or there is none."""
+        """The parameters of the page before. None: it is not remembered, or this is the first page."""
         if not self.before:
             return None
         *earlier, last = self.before
