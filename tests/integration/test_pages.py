@@ -207,14 +207,16 @@ async def test_every_field_has_a_label(site: Site) -> None:
     await browser.sign_in("anna@pages.test")
     await with_factor(browser)
     stranger, link = site.browser(), await site.invitation()
-    pages = [await browser.get(f"/dashboard/{name}") for name in ("account", "sessions", "")]
+    names = ("account", "sessions", "", "users", "users/new", "users/1", "tokens", "audit")
+    pages = [await browser.get(f"/dashboard/{name}") for name in names]
     pages += [await stranger.get(path) for path in ("/dashboard/sign-in", link)]
     for text in (page.text for page in pages):
         ids = re.findall(r'id="([^"]+)"', text)
         assert len(ids) == len(set(ids))
         for field in inputs_of(text):
             if field.get("type") != "hidden" and field.get("aria-hidden") != "true":
-                assert f'<label for="{field["id"]}">' in text
+                around = f'<label class="check"><input type="{field["type"]}" name="{field["name"]}"'
+                assert f'<label for="{field.get("id")}"' in text or around in text, field
             assert set(field.get("aria-describedby", "").split()) <= set(ids)
 
 
