@@ -117,8 +117,7 @@ async def judge(tracker: Up, person: Person) -> None:
     seen_in_the_dark: set[str] = set()
     async for stop in walk(person.page, base_of(tracker)):
         reached.add(stop.path)
-        if not stop.is_file:
-            found += await faults_at(person.page, stop, seen_in_the_dark)
+        found += await faults_at(person.page, stop, seen_in_the_dark)
     assert found == [], "\n".join(found)
     rights = rights_of(person.role, None if person.role == "admin" else person.role)  # type: ignore[arg-type]
     assert reached | NOT_REACHED[person.role].keys() == declared(rights)
