@@ -44,8 +44,6 @@ async def _take(tracker: Up, directory: Path) -> None:
     async with launched() as browser, visiting(browser) as (page, _):
         await become_first_admin(page, tracker)
         async for stop in walk(page, base_of(tracker)):
-            if stop.is_file:
-                continue
             for name in await _pictures(page, directory, _name(stop.path)):
                 print(name)
             if stop.path in OF_README:

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
-from playwright.async_api import Error
 from playwright.async_api import Page as Window
 from starlette.routing import compile_path
 
@@ -25,7 +24,6 @@ class Stop(NamedTuple):
 
     path: str  # as it is declared
     address: str  # one of its addresses
-    is_file: bool = False  # it is a download, and the window stays where it is
 
 
 def declared(rights: Rights) -> set[str]:
@@ -56,24 +54,13 @@ async def walk(window: Window, base: str) -> AsyncIterator[Stop]:
         if not path or path in done or tries[path] >= _TRIES:
             continue
         tries[path] += 1
-        try:
-            answer = await window.goto(address)
-        except Error as error:
-            if "Download is starting" not in error.message:
-                raise
-            done.add(path)
-            yield Stop(path, _inside(address), is_file=True)
-            continue
+        answer = await window.goto(address)
         if answer is None or answer.status != 200 or _path_of(window.url) != path:
             continue
         done.add(path)
         links = await window.eval_on_selector_all("a[href]", _LINKS)
-        yield Stop(path, _inside(address))
+        yield Stop(path, urlsplit(address)._replace(scheme="", netloc="").geturl())
         todo += [link for link in links if link.startswith(f"{base}/") and _path_of(link) not in done]
-
-
-def _inside(address: str) -> str:
-    return urlsplit(address)._replace(scheme="", netloc="").geturl()
 
 
 def _is_to_see(page: Page) -> bool:

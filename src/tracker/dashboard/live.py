@@ -126,4 +126,4 @@ async def _answer(visit: Visit, _form: Form, _fault: Fault | None) -> Response:
     return JSONResponse(body, headers=dict(HEADERS))
 
 
-pages = [Page(PATH, "signed in", _answer, access=_ACCESS)]
+pages = [Page(PATH, "signed in", _answer, is_file=True, access=_ACCESS)]

@@ -57,7 +57,7 @@ class Page(NamedTuple):
     wrong: str = ""  # the message for WrongError
     is_private: bool = False  # its address has a secret, so no referrer leaves it
     changes_nothing: bool = False  # its form may be sent by an admin who looks as a partner
-    is_file: bool = False  # it is saved, not shown
+    is_file: bool = False  # it is saved, or read by a script, and not shown
     access: Access = EVERYBODY
     takes_file: bool = False  # its form may have a file
 
