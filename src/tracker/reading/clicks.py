@@ -18,6 +18,7 @@ from tracker.store.clicks import list as click_list
 from tracker.store.clicks.columns import KEYS
 from tracker.store.clicks.list import ClickFilter
 from tracker.store.db import Pool
+from tracker.store.reports import totals
 
 # The orders that clients know: of parameters in the document, and of filters in cursors. New filters follow.
 _DOCUMENTED = (
@@ -98,7 +99,7 @@ def walk(pool: Pool, query: ListQuery, network_zone: str, visibility: Visibility
     """
     clicks, order = visibility.narrow(query.clicks(network_zone)), query.order(network_zone)
     return Walk(
-        visibility.showing(partial(click_list.page, pool, clicks, order)),
+        visibility.showing(partial(click_list.page, pool, clicks, order, counted_by=totals.count)),
         visibility.showing(partial(click_list.page_after, pool, clicks, order)),
         clicks,
         order.newest_first,

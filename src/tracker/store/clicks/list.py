@@ -7,7 +7,7 @@ pages, and pages within one quarter-hour of click_count, skip rows by OFFSET.
 from __future__ import annotations
 
 from asyncio import timeout
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import tzinfo
 from typing import Final, NamedTuple
 
@@ -103,6 +103,9 @@ class Chosen(NamedTuple):
     viewer: Viewer | None  # the viewer, None: the network
 
 
+Count = Callable[[Connection, ClickFilter], Awaitable[int]]
+
+
 class Feed(NamedTuple):
     """Clicks by id. `upto` stays below `given` while a writer's transaction holds the feed back."""
 
@@ -126,8 +129,15 @@ async def is_ready(pool: Pool) -> bool:
     return True
 
 
-async def page(pool: Pool, clicks: ClickFilter, order: Order, number: int, per_page: int) -> Page:
-    """Page `number`, from 1.
+async def page(
+    pool: Pool,
+    clicks: ClickFilter,
+    order: Order,
+    number: int,
+    per_page: int,
+    counted_by: Count | None = None,
+) -> Page:
+    """Page `number`, from 1. `counted_by`: a faster way to count the clicks.
 
     Raises:
         TooDeepError: the page is more than MAX_OFFSET rows deep, and the counts do not cover its clicks.
@@ -137,7 +147,7 @@ async def page(pool: Pool, clicks: ClickFilter, order: Order, number: int, per_p
         raise TooDeepError(f"these filters allow pages only up to {MAX_OFFSET:,} rows deep")
     async with reading(pool, "repeatable_read") as connection:
         if clicks.tally is None:
-            total = await _count(connection, clicks)
+            total = await (counted_by or count)(connection, clicks)
         else:
             counted = await click_counts.days(connection, clicks.tally, clicks.span)
             total = sum(day.clicks for day in counted)
@@ -167,7 +177,7 @@ async def page_after(
             )
             clicks = clicks._replace(span=span)
         elif total is None:
-            total = await _count(connection, clicks)
+            total = await count(connection, clicks)
         chosen = await choose(connection, clicks, order, per_page + 1, after=last_hash)
         found = await rows(connection, chosen, order.zone)
     return Page(found[:per_page], total, len(found) > per_page)
@@ -205,12 +215,13 @@ async def feed(pool: Pool, clicks: ClickFilter, zone: tzinfo, after_id: int, lim
         return Feed(await rows(connection, chosen, zone), given, upto)
 
 
-async def _count(connection: Connection, clicks: ClickFilter) -> int:
+async def count(connection: Connection, clicks: ClickFilter) -> int:
+    """The number of clicks of a filter: from click_count if it covers them, or one by one."""
     if clicks.tally is not None:
         return await click_counts.count(connection, clicks.tally, clicks.span)
     if clicks.has_conversions is False:
-        everything = await _count(connection, clicks._replace(has_conversions=None))
-        return everything - await _count(connection, clicks._replace(has_conversions=True))
+        everything = await count(connection, clicks._replace(has_conversions=None))
+        return everything - await count(connection, clicks._replace(has_conversions=True))
     condition, values = _where(clicks)
     counted = (
         "count(DISTINCT click_hash) FROM conversion"
