@@ -31,7 +31,7 @@ from tracker.store.reports.measures import MEASURES
 
 ACCESS: Final = Access(scopes=("reports:read",))
 
-_LIMITS: Final = (25, 50, 100, 500)
+_LIMITS: Final = (30, 50, 100, 500)
 
 
 class Known(NamedTuple):
