@@ -25,6 +25,7 @@ from tracker.api.clicks.endpoints import PATH as CLICKS
 from tracker.api.conversions.endpoints import PATH as CONVERSIONS
 from tracker.api.reports import PATH as REPORTS
 from tracker.dashboard.report_values import values_of
+from tracker.domain.periods import PERIODS
 from tracker.domain.rates import Rate
 from tracker.settings import Settings
 from tracker.store.reports import sources
@@ -82,7 +83,7 @@ def lines_of(text: str) -> list[tuple[list[str], list[tuple[str, str]]]]:
 
 
 def plain(markup: str) -> str:
-    markup = re.sub(r"<svg.*?</svg>", "", markup, flags=re.DOTALL)
+    markup = re.sub(r'<svg.*?</svg>|<a class="only".*?</a>', "", markup, flags=re.DOTALL)
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", markup)).split()).removeprefix("▸ ").removeprefix("▾ ")
 
 
@@ -180,6 +181,30 @@ async def test_rows_open_in_place_and_add_up(site: Site, groups: str) -> None:
     (closing,) = [unescape(one) for one in re.findall(r'href="([^"]+)" aria-expanded="true"', browser.text)]
     await browser.get(f"{PAGE}{closing.partition('#')[0]}")
     assert lines_of(browser.text) == closed
+
+
+async def test_row_leads_to_the_report_of_its_value_alone(site: Site) -> None:
+    browser = await signed_in(site)
+    query = "group_by=affiliate,country&created_from=2024-01-01&measures=gross&limit=500"
+    await browser.get(f"{PAGE}?{query}")
+    (names, cells), *_ = lines_of(browser.text)
+    only = unescape(re.search(r'class="only" href="([^"]+)"', browser.text)[1])  # type: ignore[index]
+    await browser.get(f"{PAGE}{only}")
+    assert lines_of(browser.text)[0][0] == names
+    assert [text for text, _ in lines_of(browser.text)[-1][1]] == [text for text, _ in cells]
+    assert 'class="only"' not in browser.text.partition("<tfoot>")[0].partition("<tbody>")[2]
+
+
+async def test_days_are_one_click_away(site: Site) -> None:
+    browser = await signed_in(site)
+    await browser.get(f"{PAGE}?group_by=day&created_from=2024-01-01&offer_id=1")
+    spans = re.search(r'<nav class="spans".*?</nav>', browser.text, re.DOTALL)[0]  # type: ignore[index]
+    addresses = [unescape(one) for one in re.findall(r'href="([^"]+)"', spans)]
+    assert len(addresses) == len(PERIODS)
+    for address in addresses:
+        assert "created_from" not in address
+        assert "offer_id=1" in address
+        assert (await browser.get(address)).status_code == 200
 
 
 async def test_page_of_a_partner_has_own_rows_and_columns(site: Site) -> None:
@@ -319,6 +344,11 @@ async def test_views_are_a_menu(site: Site) -> None:
     assert browser.page.status_code == 422
     assert "is the name of another view of yours" in browser.text
     assert '<option value="country" selected>' in browser.text
+    await browser.post(
+        f"{PAGE}/views", query=query.replace("today", "yesterday"), name="By <b>country</b>", replace="true"
+    )
+    await browser.follow()
+    assert 'href="/dashboard/reports?group_by=country&amp;period=yesterday">By &lt;b&gt;' in browser.text
     colleague = await signed_in(site, "analyst")
     await colleague.get(f"{PAGE}?{query}")
     assert "By &lt;b&gt;" not in colleague.text

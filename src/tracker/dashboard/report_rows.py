@@ -36,6 +36,7 @@ class Name(NamedTuple):
     text: str
     id: str = ""  # beside a name
     address: str = ""  # of its own page
+    only: str = ""  # the report of this value alone
 
 
 class Cell(NamedTuple):
@@ -127,6 +128,7 @@ class Lines:
     """Makes the lines of a report.
 
     `links`: None if nothing is behind its cells. `linked`: the lists of the catalogue that the session opens.
+    `filters`: the parameters that a row may be told by.
     """
 
     def __init__(
@@ -136,12 +138,14 @@ class Lines:
         measures: Sequence[str],
         inside: Mapping[Way, Json],
         linked: Iterable[str],
+        filters: Iterable[str] = (),
     ) -> None:
         self._state = state
         self._links = links
         self._measures = measures
         self._inside = inside
         self._linked = frozenset(linked)
+        self._filters = frozenset(filters)
 
     def of(self, body: Json) -> list[Line]:
         """The rows with the open ones inside them, and what is in no row."""
@@ -202,13 +206,22 @@ class Lines:
     def _name(self, group: str, row: Json) -> Name:
         value = row[FIELDS[group]]
         if group in _LABELS:
-            return Name(_LABELS[group](value))
+            return Name(_LABELS[group](value), only=self._only(group, value))
         if value is None or value == "":
             return Name("(none)")
         page = _PAGES.get(group, "")
         address = f"{page}/{value}" if page and page in self._linked else ""
         name = row.get(DIMENSIONS[group].name) if DIMENSIONS[group].name else None
-        return Name(str(name), str(value), address) if name else Name(str(value), "", address)
+        text, id_ = (str(name), str(value)) if name else (str(value), "")
+        return Name(text, id_, address, self._only(group, value))
+
+    def _only(self, group: str, value: object) -> str:
+        """The address of the same report with a filter by a value. "" if there is no such filter."""
+        name = FIELDS[group]
+        if name not in self._filters or (name, str(value)) in self._state.pairs:
+            return ""
+        rest = self._state.replaced(name, "open").pairs
+        return State((*rest, (name, str(value)))).address.removeprefix(PATH)
 
 
 def _day(text: str) -> str:

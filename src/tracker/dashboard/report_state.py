@@ -17,7 +17,7 @@ PATH: Final = f"{ROOT}/reports"
 MOST_OPEN: Final = 8
 """Most rows that are open at a time. Each is a report of its own."""
 
-MOST_ROWS: Final = 50
+MOST_ROWS: Final = 30
 """Rows of a page, unless its address says how many."""
 
 WITHOUT: Final = "without"

@@ -31,7 +31,7 @@ from tracker.store.reports.measures import MEASURES
 
 ACCESS: Final = Access(scopes=("reports:read",))
 
-_LIMITS: Final = (25, 50, 100, 500)
+_LIMITS: Final = (30, 50, 100, 500)
 
 
 class Known(NamedTuple):
@@ -117,6 +117,10 @@ def _of_form(visit: Visit, state: State, known: Known) -> dict[str, Any]:
         "filters": [(name, words.FILTERS[name]) for name in known.filters],
         "set_filters": _set_filters(state),
         "periods": list(words.PERIODS.items()),
+        "spans": [
+            (text, _over(state, name).address, state.get("period") == name)
+            for name, text in words.PERIODS.items()
+        ],
         "bases": list(words.BASES.items()),
         "comparisons": list(words.COMPARISONS.items()),
         "chart_options": [
@@ -159,7 +163,7 @@ def _of_table(visit: Visit, state: State, dated: State, known: Known, answers: A
     links = CellLinks(dated.asks(known.measures), visit.settings.time_zone)
     linked = {path.rpartition("/")[2] for _, entries in visit.sections for path, _ in entries}
     shown = [name for name in state.measures(known.measures) if name in answers.body["totals"]]
-    lines = Lines(state, links, shown, answers.inside, linked)
+    lines = Lines(state, links, shown, answers.inside, linked, known.filters)
     bars = state.get("chart") or shown[0]
     has_bars = dated.groups[0] not in TIMES and bars in shown and not MEASURES[bars].is_money
     return {
@@ -237,15 +241,14 @@ def _curl(visit: Visit, state: State, known: Known) -> str:
     return f"curl -H \"Authorization: Bearer $TOKEN\" '{address}'"
 
 
+def _over(state: State, period: str) -> State:
+    """The same report over a period."""
+    return state.replaced("created_from", "created_to", "created_at_from", "created_at_to", period=period)
+
+
 def _narrower(state: State) -> list[tuple[str, str]]:
     """Addresses of reports with fewer clicks."""
-    periods = [
-        (
-            words.PERIODS[name],
-            state.replaced("created_from", "created_to", "created_at_from", "created_at_to", period=name),
-        )
-        for name in ("yesterday", "last_7_days")
-    ]
+    periods = [(words.PERIODS[name], _over(state, name)) for name in ("yesterday", "last_7_days")]
     first = [
         (f"Only by {words.GROUPS[group].lower()}", state.replaced("open", group_by=group))
         for group in state.groups[:1]
@@ -272,8 +275,20 @@ async def _keep_view(visit: Visit, form: Form) -> Response:
         "query": state.replaced("open").query,
         "is_shared": form.get("is_shared") == "true",
     }
-    await ask(visit, "/views", method="POST", body=fields)
+    if form.get("replace") == "true" and (former := await _own_view(visit, fields["name"])):
+        await ask(visit, "/views/{id}", at={"id": former}, method="PATCH", body=fields)
+    else:
+        await ask(visit, "/views", method="POST", body=fields)
     return redirect(state.address)
+
+
+async def _own_view(visit: Visit, name: object) -> int | None:
+    """The user's own view of a name."""
+    assert visit.session
+    user_id = visit.session.user_id
+    return next(
+        (row["id"] for row in await _views(visit) if row["name"] == name and row["user_id"] == user_id), None
+    )
 
 
 async def _file(visit: Visit, _form: Form, _fault: Fault | None) -> Response:
