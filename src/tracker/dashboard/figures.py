@@ -39,7 +39,7 @@ NAMES: Final[Mapping[str, str]] = {
 
 _RATES = {"cr", "margin"}
 _COMPARED = "compared"
-_MOST_CURRENCIES = 3  # with a chart of their own. The report has all
+_MOST_CURRENCIES = 2  # with a chart of their own. The report has all
 _WHOLE, _TENTH = Decimal(1), Decimal("0.1")
 
 
