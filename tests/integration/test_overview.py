@@ -145,11 +145,25 @@ async def test_page_leads_to_the_reports_behind_it(site: Site) -> None:
 async def test_list_that_would_read_too_many_clicks_is_left_out(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tops, "_MOST_READ", 1)
+    monkeypatch.setattr(tops, "MOST_READ", 1)
     browser = await signed_in(site)
     await browser.get(THAT_DAY)
     assert browser.text.count("too many clicks to list them here") == 1  # sources of the network
     assert "hidden-affiliate" in browser.text, "affiliates are counted all the same"
+
+
+async def test_times_that_would_read_too_many_clicks_are_left_out(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = await signed_in(site, "advertiser", advertiser_ids=[1])
+    await browser.get(THAT_DAY)
+    numbers = cards_of(browser.text)
+    assert browser.text.count('class="plot"') == 3
+    monkeypatch.setattr(tops, "MOST_READ", 0)
+    await browser.get(THAT_DAY)
+    assert cards_of(browser.text) == numbers
+    assert 'class="plot"' not in browser.text
+    assert "too many clicks to draw them over time" in browser.text
 
 
 FAULTS = [

@@ -57,9 +57,8 @@ def placed(svg: str) -> list[tuple[float, float]]:
         if node.tag == "rect":
             x, y, width, height = (float(node.attrib[name]) for name in ("x", "y", "width", "height"))
             points += [(x, y), (x + width, y + height)]
-        elif node.tag in ("text", "circle"):
-            x, y = (float(node.get(name) or node.attrib[f"c{name}"]) for name in "xy")
-            points.append((x, y))
+        elif node.tag == "text":
+            points.append((float(node.attrib["x"]), float(node.attrib["y"])))
         elif kind.startswith("line"):
             numbers = [float(found) for found in _COORDINATE.findall(node.attrib["d"])]
             points += list(zip(numbers[::2], numbers[1::2], strict=True))
@@ -70,7 +69,7 @@ def check(svg: str) -> None:
     """It is XML without inline style or script, and nothing in it is outside of its box."""
     root = ElementTree.fromstring(svg)
     assert (root.get("role"), root[0].tag, root[1].tag) == ("img", "title", "desc")
-    assert {node.tag for node in root.iter()} <= {"svg", "title", "desc", "path", "rect", "circle", "text"}
+    assert {node.tag for node in root.iter()} <= {"svg", "title", "desc", "path", "rect", "g", "text"}
     names = {name for node in root.iter() for name in node.attrib}
     assert not {name for name in names if name == "style" or name.startswith("on")}
     numbers = " ".join(
@@ -167,7 +166,7 @@ def test_gap_interrupts_the_line_and_a_value_alone_is_a_dot() -> None:
     root = ElementTree.fromstring(chart.svg)
     kinds = [node.get("class") for node in root.iter()]
     assert kinds.count("line line-0") == 3
-    assert kinds.count("marker line-0") == 1
+    assert kinds.count("marker marker-0") == 1
     assert chart.table.rows[10] == ["2026-01-11", "no value"]
 
 

@@ -24,11 +24,7 @@ _BADGE = 18  # units of the drawing that the number of a mark needs
 _BADGE_ROWS = 2
 _MOST_MARKERS = 40  # a line of more values has no markers, except where it has gaps on both sides
 _MOST_LINES = 3
-_MARKERS = (
-    '<circle class="marker line-0" cx="{x}" cy="{y}" r="3"/>',
-    '<path class="marker line-1" d="M{x} {y}m-3-3h6v6h-6z"/>',
-    '<path class="marker line-2" d="M{x} {y}m0-4l4 7h-8z"/>',
-)
+_MARKERS = ("h0", "h0", "m0-5l5 8h-10z")  # the round end of a line, a square one, and a triangle
 _SPARK_WIDTH, _SPARK_HEIGHT, _SPARK_EDGE = 120, 28, 3
 _STRIP_WIDTH, _STRIP_HEIGHT = 100, 10
 _NEARLY_FULL = 0.8
@@ -257,11 +253,17 @@ def _drawn(number: int, line: Line, scale: Scale) -> Iterator[Markup]:
     """The span before, the line and its markers."""
     for run in _runs(_points(line.before, scale)):
         yield _path(run, f"line before line-{number}")
-    for run in _runs(_points(line.values, scale)):
+    runs = list(_runs(_points(line.values, scale)))
+    for run in runs:
         yield _path(run, f"line line-{number}")
-        if len(run) == 1 or len(line.values) <= _MOST_MARKERS:
-            for x, y in run:
-                yield Markup(_MARKERS[number].format(x=_short(x), y=_short(y)))  # noqa: S704 — numbers only
+    has_all = len(line.values) <= _MOST_MARKERS
+    if marked := [point for run in runs if has_all or len(run) == 1 for point in run]:
+        yield _markers(number, marked)
+
+
+def _markers(number: int, points: Iterable[_Point]) -> Markup:
+    drawn = "".join(f"M{_short(x)} {_short(y)}{_MARKERS[number]}" for x, y in points)
+    return Markup('<path class="marker marker-{}" d="{}"/>').format(number, drawn)
 
 
 def _points(values: Sequence[Number | None], scale: Scale) -> list[_Point | None]:
@@ -320,11 +322,13 @@ def _badges(slots: Sequence[Slot], happened: Sequence[tuple[int, list[str]]]) ->
 def _tips(slots: Sequence[Slot], table: Table) -> Iterator[Markup]:
     """What a pointer over a time is told."""
     width = (_RIGHT - _LEFT) / len(slots)
+    yield Markup('<g class="tips">')
     for place, row in enumerate(table.rows):
         told = ", ".join(f"{head} {cell}" for head, cell in zip(table.heads[1:], row[1:], strict=True))
-        yield Markup(
-            '<rect class="tip" x="{}" y="{}" width="{}" height="{}"><title>{}</title></rect>'
-        ).format(_short(_LEFT + width * place), _TOP, _short(width), _BOTTOM - _TOP, f"{row[0]}: {told}")
+        yield Markup('<path d="M{} {}h{}V{}h-{}z"><title>{}</title></path>').format(
+            _short(_LEFT + width * place), _TOP, _short(width), _BOTTOM, _short(width), f"{row[0]}: {told}"
+        )
+    yield Markup("</g>")
 
 
 def _upright_bars(bars: Sequence[Bar], scale: Scale, table: Table) -> Iterator[Markup]:
@@ -364,7 +368,7 @@ def _keys(lines: Sequence[Line]) -> list[Key]:
 
 def _sample(number: int, *, is_before: bool) -> Markup:
     kind = f"line before line-{number}" if is_before else f"line line-{number}"
-    marker = Markup("" if is_before else _MARKERS[number].format(x=14, y=6))  # noqa: S704 — numbers only
+    marker = Markup("") if is_before else _markers(number, [(14, 6)])
     return Markup(
         '<svg class="sample" viewBox="0 0 28 12" aria-hidden="true"><path class="{}" d="M1 6H27"/>{}</svg>'
     ).format(kind, marker)

@@ -39,7 +39,7 @@ NAMES: Final[Mapping[str, str]] = {
 
 _RATES = {"cr", "margin"}
 _COMPARED = "compared"
-_MOST_CURRENCIES = 3  # with a chart of their own. The report has all
+_MOST_CURRENCIES = 2  # with a chart of their own. The report has all
 _WHOLE, _TENTH = Decimal(1), Decimal("0.1")
 
 
@@ -99,8 +99,8 @@ def series_of(slots: Sequence[Slot], rows: Iterable[Row], grain: Grain, now: dat
     )
 
 
-def cards_of(totals: Row, series: Series) -> list[Card]:
-    """A card for each measure that is seen."""
+def cards_of(totals: Row, series: Series | None) -> list[Card]:
+    """A card for each measure that is seen. Without a series it has no line."""
     return [
         Card(measure, name, MEASURES[measure].about, list(_figures(measure, name, totals, series)))
         for measure, name in NAMES.items()
@@ -108,15 +108,19 @@ def cards_of(totals: Row, series: Series) -> list[Card]:
     ]
 
 
-def _figures(measure: str, name: str, totals: Row, series: Series) -> Iterator[Figure]:
+def _figures(measure: str, name: str, totals: Row, series: Series | None) -> Iterator[Figure]:
     before = totals.get(_COMPARED) or {}
     is_money = MEASURES[measure].is_money
     currencies = sorted({*totals[measure], *before.get(measure, {})}) if is_money else [""]
     kind: Kind = "rate" if measure in _RATES else "amount" if is_money else "count"
     for currency in currencies:
         now, then = (_decimal(_number(side, measure, currency)) for side in (totals, before))
-        values = series.values(measure, currency)[: series.reached]
-        yield Figure(kind, now, then, currency, charts.sparkline(f"{name} {currency}", values))
+        line = _line(series, measure, f"{name} {currency}", currency) if series else Markup("")
+        yield Figure(kind, now, then, currency, line)
+
+
+def _line(series: Series, measure: str, title: str, currency: str) -> Markup:
+    return charts.sparkline(title, series.values(measure, currency)[: series.reached])
 
 
 def _number(row: Row, measure: str, currency: str) -> Decimal | int | None:

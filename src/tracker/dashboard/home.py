@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from tracker.api.ledger import PATH as LEDGER
 from tracker.dashboard import live, tops, words
-from tracker.dashboard.asking import RefusedError, ask, query_string
+from tracker.dashboard.asking import Answer, RefusedError, ask, query_string
 from tracker.dashboard.charts import Mark
 from tracker.dashboard.figures import NAMES, cards_of, charts_of, series_of
 from tracker.dashboard.form import Form
@@ -55,16 +55,15 @@ async def _show(visit: Visit, form: Form, fault: Fault | None) -> Response:
 async def _contents(visit: Visit) -> dict[str, Any]:
     state, token = state_of(visit), _token(visit)
     report, tile, marks, clicks, kept = await asyncio.gather(
-        ask(visit, "/reports", state.report),
+        _numbers(visit, state),
         _tile(visit, state),
         _marks(visit, state),
         live.latest(visit, state.zone),
         tops.read(visit, state, tops.kept(visit)),
     )
-    totals = report.body["totals"]
+    totals, grain = report.body["totals"], state.span.grain
     others = await tops.read_others(visit, state, totals["gross"])
-    grain = state.span.grain
-    series = series_of(state.slots, report.body["data"], grain, state.now)
+    series = series_of(state.slots, report.body["data"], grain, state.now) if _is_by_time(report) else None
     drawn = [Mark(datetime.fromisoformat(mark["at"]), _told(mark)) for mark in marks or ()]
     return {
         "state": state,
@@ -72,7 +71,7 @@ async def _contents(visit: Visit) -> dict[str, Any]:
         "tile": tile,
         "cards": cards_of(totals, series),
         "reports": {measure: _report(state, measure) for measure in NAMES},
-        "charts": charts_of(totals, series, f"by {grain}", drawn),
+        "charts": charts_of(totals, series, f"by {grain}", drawn) if series else [],
         "tops": tops.in_order([*kept, *others]),
         "notes": [mark for mark in marks or () if mark["note_id"] is not None],
         "may_note": marks is not None and token.allows("offers:write"),
@@ -83,6 +82,20 @@ async def _contents(visit: Visit) -> dict[str, Any]:
 def _token(visit: Visit) -> Token:
     assert visit.session
     return token_of(visit.session)
+
+
+async def _numbers(visit: Visit, state: State) -> Answer:
+    """The report by time. Without its times if that would read too many clicks one by one."""
+    if tops.is_kept_by_time(visit):
+        return await ask(visit, "/reports", state.report)
+    whole = await ask(visit, "/reports", {**state.report, "group_by": "offer", "limit": 1})
+    sides = (whole.body["totals"], whole.body["totals"]["compared"])
+    is_short = sum(side["gross"] for side in sides) <= tops.MOST_READ
+    return await ask(visit, "/reports", state.report) if is_short else whole
+
+
+def _is_by_time(report: Answer) -> bool:
+    return all("offer_id" not in row for row in report.body["data"])
 
 
 def _report(state: State, measure: str) -> str:

@@ -34,7 +34,7 @@ _KEPT: Final[Mapping[OwnerKind | None, Sequence[str]]] = {
     "advertiser": (),
 }
 """The groups whose sums are kept, by whose clicks they are of. For others clicks are read one by one."""
-_MOST_READ: Final = 100_000
+MOST_READ: Final = 100_000
 """Up to this many clicks are read one by one."""
 _ROWS = 5
 
@@ -67,10 +67,15 @@ def kept(visit: Visit) -> list[str]:
     return [group for group in groups_of(visit) if group in _KEPT[_owner(visit)]]
 
 
+def is_kept_by_time(visit: Visit) -> bool:
+    """Whether sums by time are kept for the session's clicks, in every zone."""
+    return _owner(visit) != "advertiser"
+
+
 async def read_others(visit: Visit, state: State, gross: int) -> list[Top]:
     """The first places of the other groups, unless the span has too many clicks."""
     others = [group for group in groups_of(visit) if group not in _KEPT[_owner(visit)]]
-    if gross <= _MOST_READ:
+    if gross <= MOST_READ:
         return await read(visit, state, others)
     return [Top(_NAMES[group], _report(state, group), None) for group in others]
 
