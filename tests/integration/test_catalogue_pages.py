@@ -220,8 +220,10 @@ async def test_change_that_cannot_be_undone_is_confirmed_on_the_form(demo: Desk)
 
 
 async def test_buttons_give_a_status_and_bring_back_what_is_archived(demo: Desk) -> None:
-    await demo.browser.get("/dashboard/offers")
-    await demo.send("offers/3/status", {}, token=demo.browser.token, status="paused")
+    await demo.browser.get("/dashboard/offers?sort=name")
+    button = next(form for form in forms_of(demo.browser.text) if "then" in form)
+    answer = await demo.send("offers/3/status", button, status="paused")
+    assert answer.headers["Location"] == "/dashboard/offers?sort=name"
     assert (await demo.row("offers/3"))["status"] == "paused"
     await demo.form("offers/3/archive")
     assert "2 urls" in demo.browser.text

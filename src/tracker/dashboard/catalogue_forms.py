@@ -20,6 +20,7 @@ from tracker.dashboard.catalogue_views import current, names_of, trail
 from tracker.dashboard.fields import Control, beside, form_of, shown, written
 from tracker.dashboard.form import TOKEN, Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
+from tracker.dashboard.page import page_of
 from tracker.dashboard.visit import Visit
 from tracker.store.catalogue.edit import Row
 
@@ -120,12 +121,12 @@ async def _change(
         raise RefusedError(beside(error.fault, {one.name for one in controls})) from None
 
 
-def done(visit: Visit, kind: Kind, row: Row) -> Response:
-    """The object's page, after what is said only now."""
+def done(visit: Visit, kind: Kind, row: Row, then: str = "") -> Response:
+    """Another page, or the object's, after what is said only now."""
     href = kind.address(kind.place(row))
     secrets = {name: row[name] for name in kind.resource.only_when_new if row.get(name)}
     if not row.get(WARNINGS) and not secrets:
-        return redirect(href)
+        return redirect(then or href)
     values = {"kind": kind, "title": kind.called(row), "href": href, "notes": row.get(WARNINGS) or []}
     return html("catalogue_saved.html", visit, {**values, "secrets": secrets})
 
@@ -219,7 +220,7 @@ async def send_status(kind: Kind, visit: Visit, form: Form, /) -> Response:
     body = {"status": form.get("status", "")}
     at = visit.request.path_params
     answer = await ask(visit, kind.api_one, at=at, method="PATCH", body=body)
-    return done(visit, kind, answer.body)
+    return done(visit, kind, answer.body, page_of(form.get("then", "")))
 
 
 async def send_restore(kind: Kind, visit: Visit, _: Form, /) -> Response:

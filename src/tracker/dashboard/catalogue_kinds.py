@@ -77,12 +77,12 @@ _STATES_NOTHING = frozenset({"status_word"})  # its status is a value, and not i
 
 _SHOWN_ELSEWHERE = frozenset({"name", "version", "is_archived"})
 
-_WHOM: Final[Mapping[tuple[str, str, object], str]] = {
-    ("cap", "affiliate_id", None): "all together",
-    ("cap", "affiliate_id", 0): "each",
-    ("offer_free_value", "affiliate_id", 0): "all",
+_WHOM: Final[Mapping[tuple[str, int | None], str]] = {
+    ("cap", None): "all together",
+    ("cap", 0): "each",
+    ("offer_free_value", 0): "all",
 }
-"""What stands for an affiliate's id, by table, column and value."""
+"""What stands for an affiliate's id, by table and value."""
 
 Names = Mapping[tuple[str, int], str]
 """Names of objects, by table and id."""
@@ -259,8 +259,8 @@ class Kind(NamedTuple):
 
     def _cell(self, name: str, value: Any, names: Names) -> Cell:
         table = self._names(name)
-        if (self.resource.table.name, name, value) in _WHOM:
-            return Cell(_WHOM[self.resource.table.name, name, value])
+        if name == "affiliate_id" and (self.resource.table.name, value) in _WHOM:
+            return Cell(_WHOM[self.resource.table.name, value])
         if table and value:
             return Cell(names.get((table, value), str(value)), _address_of(table, value), "")
         if name == "status":

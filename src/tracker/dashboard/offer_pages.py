@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from starlette.responses import Response
 
@@ -52,15 +52,30 @@ def _meter(row: Row) -> Any:
     return charts.meter(f"{row['counts']}, {row['period']}, {whose}", Decimal(row["used"]), row["amount"])
 
 
-def _missing(offer: Row, urls: list[Row], goals: list[Row]) -> list[str]:
+class Missing(NamedTuple):
+    """What an offer lacks, and the page where it is given."""
+
+    text: str
+    href: str
+    step: str
+
+
+def _missing(offer: Row, urls: list[Row], goals: list[Row]) -> list[Missing]:
     """What the offer lacks to take clicks, and to be paid for them."""
+    href = _OFFER.address(_OFFER.place(offer))
     missing = []
     if not any(url["status"] == "active" for url in urls):
-        missing.append("It has no active URL: its clicks have nowhere to go.")
+        text = "It has no active URL: its clicks have nowhere to go."
+        missing.append(Missing(text, f"{href}/urls/new", "Add a URL"))
     if offer["status"] == "draft":
-        missing.append("It is a draft: only test clicks are served. Activate it when it is ready.")
+        text = "It is a draft: only test clicks are served."
+        missing.append(Missing(text, f"{href}/edit", "Activate it when it is ready"))
     missing += [
-        f"Goal {goal['id']} ({goal['name']}) has no price: its conversions wait on hold until it has one."
+        Missing(
+            f"Goal {goal['id']} ({goal['name']}) has no price: its conversions wait on hold.",
+            f"{href}/goals/{goal['id']}/edit",
+            "Set its price",
+        )
         for goal in goals
         if goal["status"] == "active" and not goal["is_priced"]
     ]
