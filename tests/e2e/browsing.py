@@ -153,6 +153,12 @@ def invitation(tracker: Up, *words: str, base: str = "") -> str:
     return (base or base_of(tracker)) + link[link.index(PATH) :].strip()
 
 
+def person(browser: Browser) -> str:
+    """The User-Agent of this Chromium with a window: reduced as Chrome's is, without the word Headless."""
+    system = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)"
+    return f"{system} Chrome/{browser.version.partition('.')[0]}.0.0.0 Safari/537.36"
+
+
 async def fits(page: Page) -> bool:
     """Whether a phone shows the page without scrolling sideways."""
     window = page.viewport_size

@@ -322,5 +322,5 @@ def _carried(state: State, filters: Mapping[str, Sequence[Filter]]) -> Pairs:
 
 pages = [
     Page(PATH, "signed in", _show, access=ACCESS),
-    Page(EXPORT, "signed in", _export, access=ACCESS),
+    Page(EXPORT, "signed in", _export, is_file=True, access=ACCESS),
 ]
