@@ -24,6 +24,7 @@ from tracker.reading.clicks import ListQuery
 from tracker.settings import Settings
 from tracker.store.catalogue.demo import load_demo
 from tracker.store.clicks.columns import KEYS
+from tracker.store.db import connect
 
 pytestmark = pytest.mark.anyio
 
@@ -225,6 +226,22 @@ async def test_story_is_told_and_hostile_values_stay_text(site: Site) -> None:
     assert len(browser.page.content) < 100_000
     for path in (f"{CLICKS}/{'0' * 32}", f"{CLICKS}/nonsense", f"{CLICKS}/{FOREIGN.hash}x"):
         assert (await browser.get(path)).status_code == 404
+
+
+async def test_list_that_takes_too_long_says_how_to_narrow_it(
+    database: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tracker.store.db.STATEMENT_TIMEOUT_SECONDS", 1)
+    async with site_of(database) as site:
+        browser = await signed_in(site)
+        assert database.postgres_dsn
+        blocker = await connect(database.postgres_dsn)
+        async with blocker.transaction():
+            await blocker.execute("LOCK TABLE click IN ACCESS EXCLUSIVE MODE")
+            await browser.get(f"{CLICKS}?aff_sub=x")
+        await blocker.close()
+    assert browser.page.status_code == 503
+    assert "choose a shorter period" in browser.text
 
 
 async def test_columns_and_filters_have_words() -> None:

@@ -51,7 +51,7 @@ from tracker.people.sign_in import SignIn
 from tracker.secret_key import SecretKey
 from tracker.settings import Settings
 from tracker.store.catalogue.edit import BUSY
-from tracker.store.db import UNREACHABLE
+from tracker.store.db import STATEMENT_TIMEOUT_SECONDS, UNREACHABLE
 from tracker.store.migrate import is_behind
 from tracker.store.outages import MIGRATE, NOT_MIGRATED
 from tracker.store.paging import TOO_SLOW
@@ -60,6 +60,10 @@ _RETRY_AFTER: Final = {"Retry-After": "1"}
 
 _log = logging.getLogger(__name__)
 
+_TOO_SLOW: Final = (
+    "This page would read too many rows. Go back, and narrow it: choose a shorter period, an offer or an "
+    "affiliate."
+)
 _TEXTS = {404: "The address is wrong, or the page has moved.", 405: "This address takes no such request."}
 
 
@@ -71,6 +75,11 @@ async def _refused(_: Request, error: Exception) -> Response:
 async def _unavailable(request: Request, error: Exception) -> Response:
     _log.warning("%r: the database cannot answer: %s", request.scope["path"], type(error).__name__)
     return error_page(503, "The database cannot answer now. Try again in a moment.", _RETRY_AFTER)
+
+
+async def _too_slow(request: Request, _error: Exception) -> Response:
+    _log.warning("%r: a query took longer than %s s", request.scope["path"], STATEMENT_TIMEOUT_SECONDS)
+    return error_page(503, _TOO_SLOW, _RETRY_AFTER)
 
 
 async def _not_migrated(request: Request, error: Exception) -> Response:
@@ -89,7 +98,8 @@ async def _defect(_: Request, _error: Exception) -> Response:
 _EXCEPTION_HANDLERS: dict[int | type[Exception], ExceptionHandler] = {
     HTTPException: _refused,
     Exception: _defect,
-    **dict.fromkeys((*UNREACHABLE, TOO_SLOW, BUSY), _unavailable),
+    **dict.fromkeys((*UNREACHABLE, BUSY), _unavailable),
+    TOO_SLOW: _too_slow,
     **dict.fromkeys(NOT_MIGRATED, _not_migrated),
 }
 

@@ -33,8 +33,8 @@ ACCESS: Final = Access(scopes=("clicks:read",))
 _PER_PAGE: Final = ("25", "50", "100")
 _FORMATS: Final = {"csv": "CSV", "excel": "Excel", "ndjson": "NDJSON"}
 _SHOWN_FIRST: Final = (
-    *("offer_name", "affiliate_name", "country_code", "device_type", "browser", "aff_sub", "status"),
-    *("reason", "is_unique", "is_bot", "has_conversions"),
+    *("offer_name", "affiliate_name", "status", "country_code", "device_type", "browser", "aff_sub"),
+    *("is_unique", "is_bot", "has_conversions", "reason"),
 )
 _MAIN: Final = ("offer_id", "affiliate_id", "country_code", "status", "aff_sub", "has_conversions")
 _TIMES: Final = ("created_from", "created_to", "created_at_from", "created_at_to")

@@ -34,11 +34,25 @@ _SUMS: Final = (
 
 async def count(connection: Connection, clicks: ClickFilter) -> int:
     """The number of clicks of a filter: from the counts of reports if these cover it, or one by one."""
+    if clicks.is_invalid is None and "is_test" not in clicks.columns:
+        without_tests, tests = (_with(clicks, is_test=is_test) for is_test in (False, True))
+        found = await _counted(connection, without_tests)
+        if found is not None:
+            return found + await click_list.count(connection, tests)  # an index has these alone
+    found = await _counted(connection, clicks)
+    return await click_list.count(connection, clicks) if found is None else found
+
+
+def _with(clicks: ClickFilter, *, is_test: bool) -> ClickFilter:
+    return clicks._replace(equals=(*clicks.equals, ("is_test", is_test)))
+
+
+async def _counted(connection: Connection, clicks: ClickFilter) -> int | None:
+    """The number of clicks by the counts of reports. None: these do not cover it."""
     for one in _SUMS:
         if clicks.is_invalid == one.is_invalid and one.equals.items() <= dict(clicks.equals).items():
-            found = await _sum(connection, clicks, one)
-            return await click_list.count(connection, clicks) if found is None else found
-    return await click_list.count(connection, clicks)
+            return await _sum(connection, clicks, one)
+    return None
 
 
 async def _sum(connection: Connection, clicks: ClickFilter, one: _Sum) -> int | None:
