@@ -15,9 +15,9 @@ from tracker.dashboard.report_state import MOST_OPEN, PATH, State
 from tracker.dashboard.report_values import Value, values_of
 from tracker.domain.model import Reason
 from tracker.reading.reports.query import FIELDS
-from tracker.store.reports.groups import DIMENSIONS
+from tracker.store.reports.groups import DIMENSIONS, TIMES
 
-_CHILDREN: Final = 25
+_CHILDREN: Final = 31
 """Rows inside an open row."""
 
 _PAGES: Final = {
@@ -103,13 +103,14 @@ def asks_inside(
     if cell is None or cell.noun != "clicks":
         return None
     rows = [pair for pair in cell.parameters if pair[0] != "is_test"]
-    is_timed = any(group not in DIMENSIONS for group, _ in way.groups)
-    kept = {"date_basis", "min_clicks", "with_conversions", "sort"}
-    if not is_timed:
+    group = state.groups[len(way.groups)]
+    kept = {"date_basis", "min_clicks", "with_conversions"}
+    if group not in TIMES:  # which follow each other
+        kept.add("sort")
+    if TIMES.keys().isdisjoint(outer for outer, _ in way.groups):
         kept |= {"compare", "compare_from", "compare_to"}
     own = [(name, value) for name, value in state.pairs if name in kept and not _sorts_by_group(name, value)]
     zone = [] if any(name == "tz" for name, _ in rows) else [("tz", one) for one in state.all("tz")]
-    group = state.groups[len(way.groups)]
     return [
         ("group_by", group),
         *rows,
