@@ -58,7 +58,7 @@ async def test_list_shows_what_its_address_asks(site: Site) -> None:
         ("?status=&affiliate_id=514", [3]),
         ("?without=sale_status", [1, 2, 4]),
         ("?sort=created_at&is_test=false&exclude_affiliate_id=514", [1, 2]),
-        ("?per_page=2", None),
+        ("?per_page=2&period=all", None),
     ]
     for query, expected in table:
         await browser.get(f"{LIST}{query}")

@@ -192,8 +192,6 @@ def _short(seconds: int) -> str:
 
 async def _show_change(visit: Visit, form: Form, fault: Fault | None) -> Response:
     """What a change of many would do. It is asked first, and done by the button on that page."""
-    if not form:
-        return redirect(LIST)
     values = {"form": form, "ids": form.all("ids"), "outcome": None, "list": LIST}
     return html("conversions_change.html", visit, values, fault=fault)
 
@@ -289,7 +287,7 @@ def _decoded(file: bytes) -> str:
 
 pages = [
     Page(LIST, "signed in", _show, access=READS),
-    Page(f"{LIST}/export", "signed in", _export, access=READS),
+    Page(f"{LIST}/export", "signed in", _export, access=READS, is_file=True),
     Page(f"{LIST}/status", "signed in", _show_change, _change, access=WRITES),
     Page(f"{LIST}/new", "signed in", _show_new, _create, access=WRITES),
     Page(f"{LIST}/upload", "signed in", _show_upload, _upload, access=WRITES, takes_file=True),

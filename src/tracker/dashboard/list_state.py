@@ -21,6 +21,7 @@ _TIMES: Final = frozenset({"created_from", "created_to"})
 _OF_PAGE: Final = frozenset({WITHOUT, "period", "columns", "done", "times", "trail"})
 _OF_PART: Final = frozenset({"page", "cursor", "trail", "done"})
 _OF_ORDER: Final = frozenset({"sort", "per_page"})
+_NO_FILTERS: Final = (_OF_PAGE | _OF_PART | _OF_ORDER) - {WITHOUT, "period"}
 
 
 class ListState(NamedTuple):
@@ -40,7 +41,7 @@ class ListState(NamedTuple):
         pairs = [(name, value) for name, value in given if value]
         if any(name == "period" for name, _ in pairs):
             pairs = [pair for pair in pairs if pair[0] not in _TIMES]
-        is_bare = all(name in ("done", "times", "columns") for name, _ in pairs)
+        is_bare = all(name in _NO_FILTERS for name, _ in pairs)
         if is_bare and query is None:
             pairs.append(("period", usual_period))
         return cls(visit.path, tuple(pairs), visit.settings.time_zone)
@@ -51,6 +52,11 @@ class ListState(NamedTuple):
 
     def all(self, name: str) -> list[str]:
         return [value for given, value in self.pairs if given == name]
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether more than a period is asked for."""
+        return any(name not in _NO_FILTERS | {"period"} for name, _ in self.pairs)
 
     @property
     def filters(self) -> str:
