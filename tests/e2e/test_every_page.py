@@ -66,6 +66,10 @@ def tracker(furnish: Furnish, tmp_path_factory: pytest.TempPathFactory) -> Itera
 async def admin(tracker: Up, browser: Browser) -> AsyncIterator[Person]:
     async with visiting(browser) as (page, _):
         await become_first_admin(page, tracker)
+        await page.goto(f"{base_of(tracker)}/dashboard/test")
+        await page.locator("#offer_id").fill("7003")
+        await page.locator("#affiliate_id").fill("7002")
+        await page.get_by_role("button", name="Make the link").click()
         yield Person("admin", page)
 
 

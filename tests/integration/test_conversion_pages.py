@@ -52,24 +52,28 @@ def ids_of(browser: Browser) -> list[int]:
 async def test_list_shows_what_its_address_asks(site: Site) -> None:
     browser = await signed_in(site)
     table = [
-        ("", [1, 2, 3, 4]),
+        ("?period=all", [1, 2, 3, 4]),
+        ("", []),
         ("?status=pending", [1, 2]),
         ("?status=&affiliate_id=514", [3]),
         ("?without=sale_status", [1, 2, 4]),
         ("?sort=created_at&is_test=false&exclude_affiliate_id=514", [1, 2]),
-        ("?per_page=2", None),
+        ("?per_page=2&period=all", None),
     ]
     for query, expected in table:
         await browser.get(f"{LIST}{query}")
         assert browser.page.status_code == 200, (query, browser.text)
         found = ids_of(browser)
-        assert sorted(found) == expected if expected else len(found) == 2, query
+        assert len(found) == 2 if expected is None else sorted(found) == expected, query
         assert HOSTILE not in browser.text
-    await browser.get(browser_next(browser))
-    assert len(ids_of(browser)) == 2
+    first = ids_of(browser)
+    await browser.get(way(browser, "next"))
+    assert len({*first, *ids_of(browser)}) == 4
+    await browser.get(way(browser, "prev"))
+    assert ids_of(browser) == first
     await browser.get(f"{LIST}?columns=id&columns=order_id&status=pending")
-    assert re.findall(r'<th scope="col"(?: class="number")?>([^<]+)</th>', browser.text) == ["id", "order"]
-    await browser.get(f"{LIST}?times=1")
+    assert re.findall(r'<th scope="col"(?: class="number")?>([^<]+)</th>', browser.text) == ["Id", "Order id"]
+    await browser.get(f"{LIST}?times=1&period=all")
     assert "Conversions by the time from their click" in browser.text
     assert "seconds_from_click_from=3600" in browser.text
     await browser.get(f"{LIST}?offer_id=three")
@@ -81,8 +85,9 @@ async def test_list_shows_what_its_address_asks(site: Site) -> None:
     assert "No conversion matches" in browser.text
 
 
-def browser_next(browser: Browser) -> str:
-    found = re.search(r'<a href="([^"]+)" rel="next">', browser.text)
+def way(browser: Browser, rel: str) -> str:
+    """The address of the next page, or of the page before."""
+    found = re.search(rf'<a href="([^"]+)" rel="{rel}">', browser.text)
     assert found
     return found[1].replace("&amp;", "&")
 
@@ -163,7 +168,7 @@ async def test_file_of_statuses_is_applied_after_its_outcome_was_shown(site: Sit
 
 async def test_partner_sees_its_own_and_changes_nothing(site: Site) -> None:
     browser = await signed_in(site, "affiliate", affiliate_ids=[514])
-    await browser.get(LIST)
+    await browser.get(f"{LIST}?period=all")
     assert ids_of(browser) == [3]
     assert "Advertiser" not in browser.text
     assert 'name="ids"' not in browser.text

@@ -13,6 +13,7 @@ from tracker.api.conversions.endpoints import ALL
 from tracker.api.partner_access.schema import CONVERSIONS
 from tracker.dashboard.asking import RefusedError, ask, download
 from tracker.dashboard.charts import Bar, Chart, histogram
+from tracker.dashboard.click_words import COLUMNS, PERIODS
 from tracker.dashboard.form import MAX_UPLOAD, Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
 from tracker.dashboard.list_state import ListState, chosen
@@ -57,12 +58,26 @@ _CHOICES: Final[Mapping[str, tuple[str, Sequence[tuple[str, str]]]]] = {
     "is_over_cap": ("Over a cap", (("", "all"), ("true", "only over a cap"), ("false", "without them"))),
     "sort": ("Order", (("", "newest first"), ("created_at", "oldest first"))),
 }
+LABELS: Final[Mapping[str, str]] = {
+    **COLUMNS,
+    "click_hash": "Click",
+    "offer_id": "Offer",
+    "goal_id": "Goal",
+    "affiliate_id": "Affiliate",
+    "advertiser_id": "Advertiser",
+    "seconds_from_click": "From click",
+    "is_unproven": "Without proof",
+}
+"""What people call the columns of conversions."""
 _USUAL: Final = (
     *("id", "created_at", "status", "payout", "revenue", "offer_id", "affiliate_id", "goal_id", "order_id"),
     *("country_code", "seconds_from_click", "click_hash"),
 )
 _AMOUNTS: Final = {"payout": "payout_currency", "revenue": "revenue_currency", "sale_amount": "sale_currency"}
-_NOT_COLUMNS: Final = frozenset({*_AMOUNTS.values(), "hash"})
+_NOT_COLUMNS: Final = frozenset(
+    {*_AMOUNTS.values(), "offer_name", "goal_name", "affiliate_name", "advertiser_name"}
+)
+"""Keys that other columns show."""
 _STATUSES: Final = ("pending", "hold", "approved", "rejected")
 
 
@@ -86,13 +101,13 @@ def _is_seen(name: str, keys: Sequence[str]) -> bool:
 
 
 async def _show(visit: Visit, _: Form, fault: Fault | None) -> Response:
-    state, keys = ListState.of(visit), keys_of(visit)
+    state, keys = ListState.of(visit, "last_30_days"), keys_of(visit)
     body: dict[str, Any] = {"data": [], "total": 0, "page": 1, "next_cursor": None}
     times = None
     if fault is None:
         body = (await ask(visit, "/conversions", state.query)).body
         times = (await ask(visit, "/conversions/times", state.filters)).body if state.get("times") else None
-    before, after = state.ways(body["next_cursor"], body["page"])
+    before, after = state.ways(body["next_cursor"])
     known = [key for key in keys if key not in _NOT_COLUMNS]
     fields = {name: label for name, label in _FIELDS.items() if _is_seen(name, keys)}
     more = {name: label for name, label in _MORE.items() if _is_seen(name, keys)}
@@ -105,13 +120,15 @@ async def _show(visit: Visit, _: Form, fault: Fault | None) -> Response:
         "after": after,
         "columns": chosen(state, known, _USUAL),
         "known": known,
+        "labels": {name: LABELS.get(name) or name.replace("_", " ").capitalize() for name in known},
+        "periods": [("", "Own times"), *PERIODS.items()],
         "amounts": _AMOUNTS,
         "fields": fields,
         "more": more,
         "choices": choices,
         "statuses": _STATUSES,
         "status_choices": _status_choices(state.get("status")),
-        "besides": state.besides({*fields, *more, *choices, "status", "times"}),
+        "besides": state.besides({*fields, *more, *choices, "status"}),
         "chart": chart_of(times) if times else None,
         "times": times,
         "steps": _steps(state, times) if times else [],
@@ -175,8 +192,6 @@ def _short(seconds: int) -> str:
 
 async def _show_change(visit: Visit, form: Form, fault: Fault | None) -> Response:
     """What a change of many would do. It is asked first, and done by the button on that page."""
-    if not form:
-        return redirect(LIST)
     values = {"form": form, "ids": form.all("ids"), "outcome": None, "list": LIST}
     return html("conversions_change.html", visit, values, fault=fault)
 
@@ -272,7 +287,7 @@ def _decoded(file: bytes) -> str:
 
 pages = [
     Page(LIST, "signed in", _show, access=READS),
-    Page(f"{LIST}/export", "signed in", _export, access=READS),
+    Page(f"{LIST}/export", "signed in", _export, access=READS, is_file=True),
     Page(f"{LIST}/status", "signed in", _show_change, _change, access=WRITES),
     Page(f"{LIST}/new", "signed in", _show_new, _create, access=WRITES),
     Page(f"{LIST}/upload", "signed in", _show_upload, _upload, access=WRITES, takes_file=True),

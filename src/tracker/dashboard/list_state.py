@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
 from typing import Final, NamedTuple
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from tracker.dashboard.cell_links import WITHOUT
+from tracker.dashboard.trail import read_trail
 from tracker.dashboard.visit import Visit
-from tracker.store.paging import MAX_OFFSET
+from tracker.domain import periods
+from tracker.domain.local_time import zone_named
 
 PER_PAGE: Final = 50
 """Rows of a page."""
 
 Pair = tuple[str, str]
-_OF_PAGE: Final = frozenset({WITHOUT, "columns", "done", "times"})
-_OF_PART: Final = frozenset({"page", "cursor"})
+_TIMES: Final = frozenset({"created_from", "created_to"})
+_OF_PAGE: Final = frozenset({WITHOUT, "period", "columns", "done", "times", "trail"})
+_OF_PART: Final = frozenset({"page", "cursor", "trail", "done"})
 _OF_ORDER: Final = frozenset({"sort", "per_page"})
+_NO_FILTERS: Final = (_OF_PAGE | _OF_PART | _OF_ORDER) - {WITHOUT, "period"}
 
 
 class ListState(NamedTuple):
@@ -24,11 +29,22 @@ class ListState(NamedTuple):
 
     path: str
     pairs: tuple[Pair, ...]
+    network_zone: str
 
     @classmethod
-    def of(cls, visit: Visit) -> ListState:
-        given = visit.request.query_params.multi_items()
-        return cls(visit.path, tuple((name, value) for name, value in given if value))
+    def of(cls, visit: Visit, usual_period: str, query: str | None = None) -> ListState:
+        """The state of a visit's address, or of a query. A bare address means the usual period.
+
+        A period goes before times of one's own.
+        """
+        given = visit.request.query_params.multi_items() if query is None else parse_qsl(query)
+        pairs = [(name, value) for name, value in given if value]
+        if any(name == "period" for name, _ in pairs):
+            pairs = [pair for pair in pairs if pair[0] not in _TIMES]
+        is_bare = all(name in _NO_FILTERS for name, _ in pairs)
+        if is_bare and query is None:
+            pairs.append(("period", usual_period))
+        return cls(visit.path, tuple(pairs), visit.settings.time_zone)
 
     def get(self, name: str, default: str = "") -> str:
         """The value of a parameter: several ones with commas between."""
@@ -38,6 +54,11 @@ class ListState(NamedTuple):
         return [value for given, value in self.pairs if given == name]
 
     @property
+    def is_filtered(self) -> bool:
+        """Whether more than a period is asked for."""
+        return any(name not in _NO_FILTERS | {"period"} for name, _ in self.pairs)
+
+    @property
     def filters(self) -> str:
         """The filters, as a query of the endpoint."""
         return urlencode(self._filters())
@@ -45,14 +66,27 @@ class ListState(NamedTuple):
     @property
     def query(self) -> str:
         """All that the endpoint of the list is asked."""
-        order = [(name, value) for name, value in self.pairs if name in _OF_ORDER | _OF_PART]
+        further = (_OF_ORDER | _OF_PART) - _OF_PAGE
+        order = [(name, value) for name, value in self.pairs if name in further]
         size = [] if self.get("per_page") else [("per_page", str(PER_PAGE))]
         return urlencode([*self._filters(), *order, *size])
 
     def _filters(self) -> list[Pair]:
         others = _OF_PAGE | _OF_ORDER | _OF_PART
         own = [pair for pair in self.pairs if pair[0] not in others]
-        return [*own, *((name, "") for name in self.all(WITHOUT))]
+        return [*own, *((name, "") for name in self.all(WITHOUT)), *self._days()]
+
+    def _days(self) -> list[Pair]:
+        """The first and last day of the period. A wrong time zone is left to the endpoint, which names it."""
+        days = periods.PERIODS.get(self.get("period"))
+        try:
+            zone = zone_named(self.get("tz", self.network_zone))
+        except ValueError:
+            days = None
+        if days is None:
+            return []
+        first, last = days(datetime.now(zone).date())
+        return [("created_from", first.isoformat()), ("created_to", last.isoformat())]
 
     def address(self, *left_out: str, **replaced: object) -> str:
         """The address of the same list with other parameters. A new filter begins at the first page."""
@@ -63,26 +97,19 @@ class ListState(NamedTuple):
 
     def besides(self, fields: Collection[str]) -> list[tuple[Pair, str]]:
         """The filters that no field of the page shows, each with the address without it."""
-        shown = {*fields, *_OF_ORDER, *_OF_PART, "columns", "done"}
+        shown = {*fields, *_OF_ORDER, *_OF_PART, "columns", "period", "times"}
         return [(pair, self._less(pair)) for pair in self.pairs if pair[0] not in shown]
 
     def _less(self, pair: Pair) -> str:
         pairs = [one for one in self.pairs if one != pair and one[0] not in _OF_PART]
         return f"{self.path}?{urlencode(pairs)}" if pairs else self.path
 
-    def ways(self, next_cursor: str | None, number: int) -> tuple[str, str]:
-        """The addresses of the page before and of the next one. "" without one.
-
-        Deep pages are only found from the page before, by its cursor. So nothing leads back from them but the
-        browser.
-        """
-        size = int(self.get("per_page") or PER_PAGE)
-        before = "" if self.get("cursor") or number < 2 else self.address(page=number - 1)
-        if next_cursor is None:
-            return before, ""
-        is_near = not self.get("cursor") and number * size <= MAX_OFFSET
-        after = self.address(page=number + 1) if is_near else self.address(cursor=next_cursor)
-        return before, after
+    def ways(self, next_cursor: str | None) -> tuple[str, str]:
+        """The addresses of the page before and of the next one. "" without one."""
+        trail = read_trail(dict(self.pairs))
+        back = trail.back
+        before = "" if back is None else self.address(**back)
+        return before, self.address(**trail.after(next_cursor)) if next_cursor else ""
 
 
 def chosen(state: ListState, known: Sequence[str], usual: Iterable[str]) -> list[str]:

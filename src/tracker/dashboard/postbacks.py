@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlencode
 from starlette.responses import Response
 
 from tracker.dashboard.asking import RefusedError, ask, query_string
+from tracker.dashboard.click_words import PERIODS
 from tracker.dashboard.conversions import may_write
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
@@ -93,13 +94,11 @@ async def _show(
     visit: Visit, log: _Log, fault: Fault | None, *, form: Form, outcome: Mapping[str, Any] | None = None
 ) -> Response:
     """A log. After a question about its rows it also shows what would become of them."""
-    state = ListState.of(visit)
-    if form.get("filters"):
-        state = state._replace(pairs=tuple(parse_qsl(form["filters"])))
+    state = ListState.of(visit, "last_7_days", form.get("filters"))
     body: dict[str, Any] = {"data": [], "total": 0, "page": 1, "pages": 1, "next_cursor": None}
     if fault is None or form.get("filters") is not None:
         body = (await ask(visit, log.endpoint, state.query)).body
-    before, after = state.ways(body["next_cursor"], body["page"]) if log is _IN else _pages(state, body)
+    before, after = state.ways(body["next_cursor"]) if log is _IN else _pages(state, body)
     values = {
         "log": log,
         "state": state,
@@ -107,6 +106,7 @@ async def _show(
         "total": body["total"],
         "before": before,
         "after": after,
+        "periods": [("", "Own times"), *PERIODS.items()],
         "besides": state.besides({*log.fields, *log.choices}),
         "outcome": outcome,
         "again": form,

@@ -93,5 +93,5 @@ async def _fire(visit: Visit, form: Form) -> Response:
 pages = [
     Page(TEST, "signed in", _show, _create, access=_READS),
     Page(f"{TEST}/{{id}}", "signed in", _show_run, _fire, access=_READS),
-    Page(f"{TEST}/{{id}}/states", "signed in", _show_states, access=_READS),
+    Page(f"{TEST}/{{id}}/states", "signed in", _show_states, access=_READS, is_file=True),
 ]
