@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from html import unescape
 from typing import Any
 
@@ -101,6 +102,7 @@ async def test_user_is_invited_and_signs_in(site: Site, anna: Browser) -> None:
     await anna.post(f"{USERS}/new", **BEN)
     assert anna.page.status_code == 200
     link = value_of("link", anna.text)
+    assert link.startswith("https://pages.test/dashboard/link?s=")  # where Anna reaches the pages
     assert "within 7 days" in anna.text
     ben = site.browser()
     await ben.get(link[link.index("/dashboard") :])
@@ -164,6 +166,16 @@ async def test_user_gets_a_link_for_a_new_password(site: Site, anna: Browser) ->
     assert "within 60 minutes" in anna.text
     ((drops_factor,),) = await site.sql("SELECT drops_factor FROM one_time_link WHERE user_id = $1", id_)
     assert drops_factor
+
+
+async def test_link_begins_as_the_network_set_it(database: Settings) -> None:
+    settings = replace(database, dashboard_url="https://tracker.example")
+    async with site_of(settings) as site:
+        await site.add_user()
+        anna = await signed_in(site, ANNA)
+        await anna.get(f"{USERS}/new")
+        await anna.post(f"{USERS}/new", email="ben@pages.test", role="analyst")
+        assert value_of("link", anna.text).startswith("https://tracker.example/dashboard/link?s=")
 
 
 async def test_sessions_of_a_user_are_ended(site: Site, anna: Browser) -> None:

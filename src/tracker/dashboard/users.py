@@ -121,10 +121,16 @@ async def _delete(visit: Visit, form: Form) -> Response:
 
 
 def _link(visit: Visit, made: Answer, purpose: str) -> Response:
-    """The page with a one-time link, which is shown only in this answer."""
+    """The page with a one-time link, which is shown only in this answer.
+
+    Without TRACKER_DASHBOARD_URL it begins as the address at which the admin reaches the pages.
+    """
+    link: str = made.body["link"]
+    if not visit.settings.dashboard_url:
+        link = visit.origin + link.removeprefix(visit.settings.dashboard)
     lasts = LASTS["invitation" if purpose == "invitation" else "reset"]
     text = f"{lasts // _DAY} days" if lasts >= _DAY else f"{lasts // timedelta(minutes=1)} minutes"
-    return html("user_link.html", visit, {"user": made.body, "purpose": purpose, "lasts": text})
+    return html("user_link.html", visit, {"user": made.body, "link": link, "purpose": purpose, "lasts": text})
 
 
 def _fields(form: Form) -> dict[str, Any]:
