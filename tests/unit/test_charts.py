@@ -175,9 +175,9 @@ def test_lines_differ_by_more_than_colour() -> None:
     chart = charts.time_series("Clicks", days(2), lines)
     assert len({re.sub("line-[0-9]", "", str(key.sample)) for key in chart.legend[:3]}) == 3
     assert [key.name for key in chart.legend[3:]] == [
-        "Gross, span before",
-        "Clicks, span before",
-        "Uniques, span before",
+        "Gross before",
+        "Clicks before",
+        "Uniques before",
     ]
 
 

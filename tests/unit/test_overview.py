@@ -49,7 +49,7 @@ def test_span_before_ends_before_the_span(word: str, now: datetime) -> None:
 
 
 @pytest.mark.parametrize(
-    ("days", "grain"), [(1, "hour"), (2, "hour"), (3, "day"), (62, "day"), (63, "week"), (732, "month")]
+    ("days", "grain"), [(1, "hour"), (2, "hour"), (3, "day"), (50, "day"), (51, "week"), (732, "month")]
 )
 def test_chosen_days_have_a_grain_that_a_chart_can_show(days: int, grain: str) -> None:
     last = date(2026, 11, 1)

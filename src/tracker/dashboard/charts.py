@@ -359,7 +359,7 @@ def _keys(lines: Sequence[Line]) -> list[Key]:
     """One for each kind of line."""
     now = [Key(line.name, _sample(number, is_before=False)) for number, line in enumerate(lines)]
     before = [
-        Key(f"{line.name}, span before", _sample(number, is_before=True))
+        Key(f"{line.name} before", _sample(number, is_before=True))
         for number, line in enumerate(lines)
         if line.before
     ]
@@ -378,7 +378,7 @@ def _table_of(slots: Sequence[Slot], lines: Sequence[Line], unit: str) -> Table:
     columns = [
         (f"{line.name}{ending}", values)
         for line in lines
-        for ending, values in (("", line.values), (", span before", line.before))
+        for ending, values in (("", line.values), (" before", line.before))
         if values
     ]
     return Table(

@@ -13,7 +13,7 @@ from tracker.domain.periods import PERIODS
 _DAY = timedelta(days=1)
 _OF_MONTHS = ("this_month", "last_month")
 _LAST_SECOND = time(23, 59, 59)
-_MOST_DAYS: Final[Mapping[Grain, int]] = {"hour": 2, "day": 62, "week": 731}
+_MOST_DAYS: Final[Mapping[Grain, int]] = {"hour": 2, "day": 50, "week": 731}
 """The longest span that charts show by this. Longer ones are shown by month."""
 
 
