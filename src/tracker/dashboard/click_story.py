@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from tracker.dashboard.asking import ask
 from tracker.dashboard.click_words import COLUMNS
-from tracker.dashboard.clicks import ACCESS, open_pages
+from tracker.dashboard.clicks import ACCESS, open_pages, page_of
 from tracker.dashboard.clicks import PATH as CLICKS
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html
@@ -49,15 +49,10 @@ async def _show(visit: Visit, _: Form, fault: Fault | None) -> Response:
         "events": [
             event
             | {"since": _since(event["second"] - story["events"][0]["second"])}
-            | {"href": _page_of(event["path"], pages)}
+            | {"href": _page_of_event(event["path"], pages)}
             for event in story["events"]
         ],
-        "parts": {
-            title: [
-                (COLUMNS[name], click[name]) for name in names if click.get(name) not in (None, "", "UNK")
-            ]
-            for title, names in _PARTS.items()
-        },
+        "parts": {title: _known(click, names, pages) for title, names in _PARTS.items()},
         "raw": [(name, COLUMNS.get(name, name), value) for name, value in click.items()],
         "others": _others(click),
         "pages": pages,
@@ -65,9 +60,12 @@ async def _show(visit: Visit, _: Form, fault: Fault | None) -> Response:
     return html("click.html", visit, values, fault=fault)
 
 
-def _known(click: Mapping[str, Any], names: Iterable[str]) -> list[tuple[str, Any]]:
-    """The labels and values of what is known."""
-    return [(COLUMNS[name], click[name]) for name in names if click.get(name) not in (None, "", "UNK")]
+def _known(
+    click: Mapping[str, Any], names: Iterable[str], pages: frozenset[str]
+) -> list[tuple[str, Any, str]]:
+    """The labels, values and pages of what is known."""
+    known = (name for name in names if click.get(name) not in (None, "", "UNK"))
+    return [(COLUMNS[name], click[name], page_of(click, name, pages)) for name in known]
 
 
 def _since(seconds: int) -> str:
@@ -78,7 +76,7 @@ def _since(seconds: int) -> str:
     return f"{seconds:+} s" if seconds else ""
 
 
-def _page_of(path: str, pages: frozenset[str]) -> str:
+def _page_of_event(path: str, pages: frozenset[str]) -> str:
     """The page of what an event is about. "" if that is this page, or has no page."""
     noun, _, id_ = path.partition("/")
     if noun in _LISTS:

@@ -158,6 +158,9 @@ async def _show(visit: Visit, form: Form, fault: Fault | None) -> Response:
             "tz",
             *(one.name for some in filters.values() for one in some),
         ],
+        "wrong": [
+            group for group, some in filters.items() if fault and any(fault.of(one.name) for one in some)
+        ],
         "chips": _chips(state),
         "per_page": _PER_PAGE,
         "formats": _FORMATS,
@@ -238,7 +241,7 @@ def _cell(row: Mapping[str, Any], name: str, pages: frozenset[str]) -> Cell:
         return Cell(f"{value} {reasons.meaning(value)}") if value else _NONE
     if name == "status":
         return Cell(value, kind=_MARKS.get((name, value), ""))
-    return Cell(str(value), _page_of(row, name, pages))
+    return Cell(str(value), page_of(row, name, pages))
 
 
 _NONE: Final = Cell("", kind="none")
@@ -252,10 +255,10 @@ _MARKS: Final = {
 }
 
 
-def _page_of(row: Mapping[str, Any], name: str, pages: frozenset[str]) -> str:
+def page_of(row: Mapping[str, Any], name: str, pages: frozenset[str]) -> str:
     """The page of what a cell names. "" if it has none, or it may not be opened."""
     noun, _, end = name.rpartition("_")
-    path = f"{ROOT}/{_PAGES_OF.get(noun.removeprefix('requested_'), '')}"
+    path = f"{ROOT}/{_PAGES_OF.get(noun.removeprefix('requested_'), noun)}"
     if end in ("id", "name") and path in pages:
         id_ = row.get(name if end == "id" else f"{noun}_id")
         return f"{path}/{id_}" if id_ else ""
@@ -286,6 +289,11 @@ def _filters(state: State, keys: Sequence[str]) -> dict[str, list[Filter]]:
         "excluded": excluded,
     }
     return {group: [_filter(state, name) for name in names] for group, names in groups.items()}
+
+
+def _wrong(filters: Mapping[str, Sequence[Filter]], fault: Fault | None) -> list[str]:
+    """The groups of fields that have a wrong one."""
+    return [group for group, some in filters.items() if fault and any(fault.of(one.name) for one in some)]
 
 
 def _filter(state: State, name: str) -> Filter:

@@ -131,7 +131,7 @@ async def explain_stored(connection: db.Connection, row: Mapping[str, Any]) -> E
     catalogue = Catalogue()
     await add_touched(connection, catalogue, [link])
     place = Geo(*(row[name] for name in Geo._fields))
-    found = assemble(row["hash"], link, visitor, None, catalogue, _Place(place))
+    found = assemble(row["hash"], link, visitor, None, catalogue, _Place(place), leaves_device=True)
     if found is None:
         return None
     device = Device(**{name: row[_COLUMNS.get(name, name)] or "" for name in Device._fields})
