@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,12 @@ from tests.chaos.load import Load
 from tests.conftest import Furnish
 from tests.e2e.running import PATIENCE, Up, up, wait_until
 from tests.environ import clean_environ
-from tests.integration.people import HOME, PASSWORD, people_of
+from tests.integration.people import COMMAND_LINE, HOME, PASSWORD, people_of
 from tracker.people.sign_in import SignedIn
 from tracker.processes.engines.engine import postgres_dsn
 from tracker.settings import Settings
+from tracker.store import shares
+from tracker.store.shares import NewShare
 
 _LINK = "/offer/3?affiliate_id=513"
 
@@ -58,18 +61,23 @@ def test_restored_tracker_has_each_answered_click_once(
 
 
 async def _sign_up(running: Up) -> SignedIn:
-    """The first admin's session, and a link of somebody invited."""
+    """The first admin's session, a link of somebody invited, and a shared report."""
     async with people_of(Settings(postgres_dsn=postgres_dsn(running.data_dir))) as people:
         joined = await people.sign_in.with_link(running.admin_link, PASSWORD, HOME, email="jane@net.example")
         await people.invited("tom@net.example")
+        new = NewShare("All", "group_by=day&measures=clicks&tz=UTC", None, False, timedelta(days=1))
+        async with people.pool.acquire() as connection:
+            await shares.add(connection, b"digest", COMMAND_LINE, new)
         return joined
 
 
 async def _sign_in_again(running: Up, used: SignedIn) -> None:
-    """A copy has the users and their passwords. Sessions and links work in the original only."""
+    """A copy has the users and their passwords. Sessions, links and shares work in the original only."""
     async with people_of(Settings(postgres_dsn=postgres_dsn(running.data_dir))) as people:
         assert await people.is_over(used)
         assert await people.pool.fetchval("SELECT count(*) FROM one_time_link") == 0
+        assert await people.pool.fetchval("SELECT count(*) FROM report_share WHERE ended_at IS NULL") == 0
+        assert await people.pool.fetchval("SELECT count(*) FROM report_share") == 1
         await people.sign_in.with_password("jane@net.example", PASSWORD, HOME)
 
 

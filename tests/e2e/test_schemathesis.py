@@ -52,7 +52,7 @@ EXPLAINED: list[tuple[type[Failure], int, str, str]] = [  # finding, status, tex
                 "no schema knows the ids that there are",
             ),
             (
-                "cannot be combined with|(needs|needed by) (compare|format|created|measures)|date_basis"
+                "cannot be combined with|(needs|needed by) (compare|(a )?format|created|measures)|date_basis"
                 "|is ahead of all changes|is another name of|are missing: set one"
                 "|cannot be (mark|set) for|is needed for|is missing, and so"
                 "|is not after|is before|is after|twice|is a rule of|more than (31|7,320) days|needs party="
@@ -61,6 +61,9 @@ EXPLAINED: list[tuple[type[Failure], int, str, str]] = [  # finding, status, tex
                 "|:(read|write|backfill) \\(possible: |is 0: an amount is above 0",
                 "no schema says what goes with what",
             ),
+            ('"errors":\\{"query":', "a kept query has the parameters of its endpoint"),
+            ("group_by is not one to three", "a pattern does not say that groups differ"),
+            ("is the name of another view", "no schema knows the names that there are"),
             ("cannot be changed", "what names an object may be said again, and no schema knows it"),
             (
                 "was used (with another body|for another request)",

@@ -88,9 +88,9 @@ async def _ask(visit: Visit, dated: State, known: Known) -> Answers:
     answer = await ask(visit, "/reports", urlencode(dated.asks(known.measures, groups)))
     links = CellLinks(dated.asks(known.measures), visit.settings.time_zone)
     ways = [] if dated.is_flat else ways_of(dated)
-    asked = {way: query for way in ways if (query := asks_inside(way, dated, links, known.measures))}
-    bodies = await gather(*(_inside(visit, query) for query in asked.values()))
-    inside = {way: body for way, body in zip(asked, bodies, strict=True) if body is not None}
+    asked = [(way, query) for way in ways if (query := asks_inside(way, dated, links, known.measures))]
+    # One after the other: a page must not take all connections to the database.
+    inside = {way: body for way, query in asked if (body := await _inside(visit, query)) is not None}
     return Answers(answer.body, inside, answer.complete_until)
 
 
