@@ -258,7 +258,7 @@ async def _made(call: Call[ZoneQuery], connection: Any, wanted: NewTestRun) -> R
                 *(wanted.offer_id, wanted.affiliate_id, wanted.offer_url_id, until),
             )
         except LinkError as error:
-            raise invalid({_field(str(error)): [str(error)]}) from None
+            raise invalid({_field(str(error)): ["does not exist"]}) from None
         if wanted.aff_sub:
             link += "&" + urlencode({"aff_sub": wanted.aff_sub})
         ids = (wanted.offer_id, wanted.affiliate_id, wanted.offer_url_id, wanted.goal_id)

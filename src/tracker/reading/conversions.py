@@ -88,7 +88,7 @@ class ConversionFilterQuery(parameters(_FILTERS), SourceQuery, SpanQuery):  # ty
         updated = self.span_named("updated", network_zone)
         fewest, most = self.seconds_from_click_from, self.seconds_from_click_to
         if fewest is not None and most is not None and fewest > most:
-            raise ParameterError({"seconds_from_click_to": ["is below seconds_from_click_from"]})
+            raise ParameterError({"seconds_from_click_to": ["is before seconds_from_click_from"]})
         return ConversionFilter(
             self.span(network_zone),
             self.date_basis,
