@@ -353,3 +353,24 @@ async def test_open_balances_are_paid_at_once_or_not_at_all(site: Site) -> None:
     assert browser.page.status_code == 422
     assert "513: reference is of entry" in text_of(browser.text)
     assert 'name="do" value="book"' not in browser.text
+
+
+_MANY = """
+INSERT INTO affiliate (id, name) SELECT n, 'An affiliate ' || n FROM generate_series(1001, 1400) AS n;
+INSERT INTO manual_entry (affiliate_id, kind, amount, currency, change, booked_at, reason, author)
+SELECT n, 'bonus', 1000, 'JPY', 1000, '2024-10-12', 'x', 'x' FROM generate_series(1001, 1400) AS n
+"""
+
+
+async def test_many_parties_are_shown_page_by_page(site: Site) -> None:
+    await run_sql(site.settings, _MANY)
+    browser = await signed_in(site)
+    for path, where in ((f"money/statements?{OCTOBER}&group_by=offer", "&"), ("money/balances", "?")):
+        seen: list[str] = []
+        for page in range(1, 6):
+            await browser.get(f"{ROOT}/{path}{where}page={page}")
+            assert len(browser.text) < 100_000
+            seen += re.findall(r"An affiliate (\d+)", browser.text)
+            assert ("More →" in browser.text) is (page < 5)
+        assert seen == [str(n) for n in range(1001, 1401)]
+        assert "400,000" in text_of(browser.text), "the sum is of all"
