@@ -207,8 +207,11 @@ async def test_entry_is_undone_by_another(site: Site) -> None:
 
 
 async def test_correction_books_what_its_preview_shows(site: Site) -> None:
-    browser = await signed_in(site)
+    browser, partner = await signed_in(site), await signed_in(site, "affiliate", affiliate_ids=[513])
     path = f"{ROOT}/money/corrections/new"
+    for one, sees in ((browser, True), (partner, False)):
+        await one.get(f"{ROOT}/conversions/1")
+        assert (f'href="{path}?conversion_id=1"' in one.text) is sees
     await browser.get(f"{path}?conversion_id=1")
     assert "7.77 CHF" in text_of(browser.text)
     fields = {"conversion_id": "1", "payout": "5", "revenue": "", "sale_amount": "", "reason": "agreed price"}
