@@ -207,8 +207,11 @@ async def test_entry_is_undone_by_another(site: Site) -> None:
 
 
 async def test_correction_books_what_its_preview_shows(site: Site) -> None:
-    browser = await signed_in(site)
+    browser, partner = await signed_in(site), await signed_in(site, "affiliate", affiliate_ids=[513])
     path = f"{ROOT}/money/corrections/new"
+    for one, sees in ((browser, True), (partner, False)):
+        await one.get(f"{ROOT}/conversions/1")
+        assert (f'href="{path}?conversion_id=1"' in one.text) is sees
     await browser.get(f"{path}?conversion_id=1")
     assert "7.77 CHF" in text_of(browser.text)
     fields = {"conversion_id": "1", "payout": "5", "revenue": "", "sale_amount": "", "reason": "agreed price"}
@@ -353,3 +356,24 @@ async def test_open_balances_are_paid_at_once_or_not_at_all(site: Site) -> None:
     assert browser.page.status_code == 422
     assert "513: reference is of entry" in text_of(browser.text)
     assert 'name="do" value="book"' not in browser.text
+
+
+_MANY = """
+INSERT INTO affiliate (id, name) SELECT n, 'An affiliate ' || n FROM generate_series(1001, 1400) AS n;
+INSERT INTO manual_entry (affiliate_id, kind, amount, currency, change, booked_at, reason, author)
+SELECT n, 'bonus', 1000, 'JPY', 1000, '2024-10-12', 'x', 'x' FROM generate_series(1001, 1400) AS n
+"""
+
+
+async def test_many_parties_are_shown_page_by_page(site: Site) -> None:
+    await run_sql(site.settings, _MANY)
+    browser = await signed_in(site)
+    for path, where in ((f"money/statements?{OCTOBER}&group_by=offer", "&"), ("money/balances", "?")):
+        seen: list[str] = []
+        for page in range(1, 6):
+            await browser.get(f"{ROOT}/{path}{where}page={page}")
+            assert len(browser.text) < 100_000
+            seen += re.findall(r"An affiliate (\d+)", browser.text)
+            assert ("More →" in browser.text) is (page < 5)
+        assert seen == [str(n) for n in range(1001, 1401)]
+        assert "400,000" in text_of(browser.text), "the sum is of all"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from starlette.responses import Response
@@ -14,6 +15,7 @@ from tracker.dashboard.html import ROOT, Fault, html
 from tracker.dashboard.navigation import Access
 from tracker.dashboard.page import Page
 from tracker.dashboard.visit import Visit
+from tracker.domain.normalise import id_
 from tracker.people.seeing import token_of
 from tracker.store.books.statements import GROUPS
 
@@ -25,8 +27,11 @@ BALANCES: Final = f"{ROOT}/money/balances"
 READS: Final = Access(scopes=("money:read",), shows_money=True)
 BOOKS: Final = Access(scopes=("money:write",), owners=(None,), shows_money=True)
 
-MOST_SHOWN: Final = 500
-"""Most parties on a page. The file has all."""
+MOST_SHOWN: Final = 100
+"""Most parties on a page."""
+
+MOST_GROUPS: Final = 250
+"""Most groups on a page. The file has all."""
 
 _PER_PAGE = 100
 _ASKED = ("party", "affiliate_id", "advertiser_id", "from", "to", "tz", "group_by")
@@ -54,6 +59,28 @@ def months(zone: str) -> list[tuple[str, str, str]]:
     return found
 
 
+class Part(NamedTuple):
+    """The rows of an answer that a page shows."""
+
+    rows: Sequence[dict[str, Any]]
+    total: int
+    before: str  # the address of the page before. "" on the first one
+    after: str
+
+
+def part_of(visit: Visit, rows: Sequence[dict[str, Any]], asked: Mapping[str, str]) -> Part:
+    """The page of rows that the address asks for. The API answers all of them at once."""
+    number = id_(visit.request.query_params.get("page", "")) or 1
+    start = (number - 1) * MOST_SHOWN
+
+    def address(number: int) -> str:
+        return f"{visit.path}?{query_string({**asked, 'page': number})}"
+
+    before = address(number - 1) if number > 1 else ""
+    after = address(number + 1) if start + MOST_SHOWN < len(rows) else ""
+    return Part(rows[start : start + MOST_SHOWN], len(rows), before, after)
+
+
 def _asked(visit: Visit) -> dict[str, str]:
     """The parameters of the API that the page's address means."""
     given = visit.request.query_params
@@ -79,23 +106,29 @@ async def _show_statements(visit: Visit, _: Form, fault: Fault | None) -> Respon
     asked = _asked(visit)
     answer: dict[str, Any] | None = None
     entries: dict[str, Any] | None = None
+    part = Part((), 0, "", "")
     page = visit.request.query_params.get("page", "")
     if fault is None:
         answer = (await ask(visit, "/statements", asked)).body
+        part = part_of(visit, answer["data"], asked)
         if _is_one(visit, asked):
+            part = Part(answer["data"], len(answer["data"]), "", "")
             plain = {name: value for name, value in asked.items() if name != "group_by"}
             paged = {**plain, "page": page, "per_page": _PER_PAGE}
             entries = (await ask(visit, "/statements/entries", paged)).body
+    groups = [(row, group) for row in part.rows for group in row.get("groups", ())]
     values = {
         "asked": asked,
         "party": party_of(visit),
         "is_network": _is_network(visit),
         "answer": answer,
+        "part": part,
+        "groups_of_rows": groups[:MOST_GROUPS],
+        "most_groups": MOST_GROUPS,
         "entries": entries,
         "groups": ("", *GROUPS),
         "amounts": _BALANCE,
         "months": months(visit.settings.time_zone),
-        "most": MOST_SHOWN,
         "query": query_string(asked),
         "address": lambda **other: f"{STATEMENTS}?{query_string({**asked, **other})}",
         "zone": asked.get("tz", visit.settings.time_zone),
@@ -119,6 +152,7 @@ async def _show_balances(visit: Visit, _: Form, fault: Fault | None) -> Response
     if _is_network(visit):
         asked["party"] = party
     answer = (await ask(visit, "/balances", asked)).body if fault is None else None
+    part = part_of(visit, answer["data"], asked) if answer else None
     assert visit.session
     values = {
         "asked": asked,
@@ -126,7 +160,7 @@ async def _show_balances(visit: Visit, _: Form, fault: Fault | None) -> Response
         "is_network": _is_network(visit),
         "may_book": BOOKS.allows(visit.session),
         "answer": answer,
-        "most": MOST_SHOWN,
+        "part": part,
         "amounts": ("approved", "bonus", "fee", "chargeback", "payment", "balance"),
     }
     return html("money_balances.html", visit, values, fault=fault)

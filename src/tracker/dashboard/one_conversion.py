@@ -10,6 +10,7 @@ from tracker.dashboard.asking import ask
 from tracker.dashboard.conversions import LIST, READS, may_write
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import Fault, html, redirect
+from tracker.dashboard.money import BOOKS
 from tracker.dashboard.page import Page
 from tracker.dashboard.visit import Visit
 from tracker.people.seeing import token_of
@@ -32,6 +33,7 @@ async def _show(visit: Visit, form: Form, fault: Fault | None) -> Response:
         "sent": (await ask(visit, "/sent-postbacks", asked)).body["data"] if is_network else [],
         "is_network": is_network,
         "may_write": may_write(visit),
+        "may_correct": BOOKS.allows(visit.session),
         "given": form,
         "told": visit.request.query_params.get("told", ""),
         "zone": visit.settings.time_zone,
