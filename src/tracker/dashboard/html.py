@@ -8,6 +8,7 @@ from hashlib import sha256
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -98,8 +99,8 @@ def error_page(status: int, text: str, headers: Mapping[str, str] | None = None)
 
 
 def redirect(target: str) -> Response:
-    """Lead to another page by GET."""
-    return Response(status_code=303, headers={**HEADERS, "Location": target})
+    """Lead to another page by GET. What is no character of an address (RFC 3986) is percent-encoded."""
+    return Response(status_code=303, headers={**HEADERS, "Location": quote(target, safe=_IN_ADDRESS)})
 
 
 async def _file(request: Request) -> Response:
@@ -144,6 +145,7 @@ def _amount(text: str) -> str:
     return f"{sign}{int(digits or 0):,}" + (f".{decimals:0<2}" if decimals else "")
 
 
+_IN_ADDRESS = "/?#[]@!$&'()*+,;=:%"
 _TITLES = {
     400: "That did not work",
     403: "Not allowed",
