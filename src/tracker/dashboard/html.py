@@ -17,6 +17,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from tracker.dashboard.visit import Visit
+from tracker.domain.local_time import in_zone
 
 ROOT: Final = "/dashboard"
 
@@ -130,8 +131,10 @@ def _moment(moment: datetime, zone: str) -> str:
 
 
 def _local(text: str, zone: str) -> str:
-    """A time in RFC 3339 as a time of a zone, to the second."""
-    return datetime.fromisoformat(text).astimezone(ZoneInfo(zone)).strftime("%Y-%m-%d %H:%M:%S")
+    """A time in RFC 3339 as a time of a zone, to the second. What has the end "infinity" has none."""
+    if text == "infinity":
+        return "never"
+    return in_zone(datetime.fromisoformat(text), ZoneInfo(zone)).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _count(number: int | None) -> str:
