@@ -37,7 +37,7 @@ Parameters = Mapping[str, Any] | Iterable[tuple[str, Any]] | str
 """Parameters of a query. A value may be a list. None and "" are left out. A text is the query as it is."""
 
 MOST_AT_ONCE: Final = 3
-"""Most answers that are made for one user at a time. The API has five connections to Postgres for all."""
+"""Most answers for one user, or of one share, at a time. The API has five connections to Postgres for all."""
 
 _API: Final = "/backend/"
 
@@ -59,19 +59,19 @@ class RefusedError(Exception):
 
 
 class Turns:
-    """Whose turn it is: no user takes all connections to Postgres, with however many pages."""
+    """Whose turn it is: nobody takes all connections to Postgres, with however many pages."""
 
     def __init__(self) -> None:
-        self._by_user: WeakValueDictionary[int, asyncio.Semaphore] = WeakValueDictionary()
+        self._by_name: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     @asynccontextmanager
-    async def of(self, user_id: int) -> AsyncIterator[None]:
-        """One of the user's turns, as soon as it is free.
+    async def of(self, whose: str) -> AsyncIterator[None]:
+        """One of somebody's turns, as soon as it is free.
 
         Raises:
             RefusedError: 503, after the longest time of a statement.
         """
-        turns = self._by_user.setdefault(user_id, asyncio.Semaphore(MOST_AT_ONCE))
+        turns = self._by_name.setdefault(whose, asyncio.Semaphore(MOST_AT_ONCE))
         try:
             async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):
                 await turns.acquire()
@@ -81,6 +81,12 @@ class Turns:
             yield
         finally:
             turns.release()
+
+
+def turns_of(visit: Visit) -> Turns:
+    """The turns of this process."""
+    turns: Turns = visit.request.app.state.turns
+    return turns
 
 
 _OTHERS_WAIT: Final = "Your other pages are still being made. Try again in a moment."
@@ -174,9 +180,8 @@ async def _answered(
     request = _request(visit, method, api_path(visit, path), query, content, headers)
     router = visit.api.router
     assert isinstance(router, PathRouter)
-    turns: Turns = visit.request.app.state.turns
     try:
-        async with turns.of(session.user_id):
+        async with turns_of(visit).of(f"user {session.user_id}"):
             return await answer_as(token_of(session), router.route_of(request.scope), request)
     except CatalogueError as error:
         raise RefusedError(_fault(problem_of(error))) from None
