@@ -273,6 +273,15 @@ async def test_share_leaves_connections_for_others(site: Site) -> None:
     assert [task.result().status_code for task in waiting] == [200] * len(waiting)
 
 
+@pytest.mark.parametrize("space", ["%0A", "%20", "%09", "%C2%A0"])
+async def test_cookie_has_the_path_of_the_share(site: Site, space: str) -> None:
+    path, secret = await link_of(await signed_in(site))
+    guest = site.browser()
+    await guest.post(path.replace("/share/", f"/share/{space}"), secret=secret)
+    assert guest.location == path
+    assert f"Path={path};" in guest.page.headers["set-cookie"]
+
+
 async def test_form_of_another_site_opens_nothing(site: Site) -> None:
     path, secret = await link_of(await signed_in(site))
     guest = site.browser()

@@ -61,15 +61,17 @@ async def _exchange(visit: Visit, form: Form) -> Response:
     client = limits.client_of(visit.request)
     await _take(limits, Limit(f"share-secrets:{client}", ATTEMPTS))
     secret = form.get("secret", "")
-    if await open_share(visit.pool, _id(visit), secret) is None:
+    share = await open_share(visit.pool, _id(visit), secret)
+    if share is None:
         raise FieldError("secret", "opens nothing: the link is incomplete, was revoked, or has ended")
-    response = redirect(visit.path)
+    path = f"{PAGE}/{share.id}"  # an id in an address may have white space around it
+    response = redirect(path)
     is_safe = visit.is_encrypted
     response.set_cookie(
         _cookie(visit),
         secret,
         LASTS_SECONDS,
-        path=visit.path,
+        path=path,
         secure=is_safe,
         httponly=True,
         samesite="strict",
