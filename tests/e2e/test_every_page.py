@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import NamedTuple
 
 import pytest
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Page, expect
 
 from tests.conftest import Furnish
 from tests.e2e import hostile
@@ -133,3 +133,11 @@ async def test_pages_of_the_network_are_for_everybody(tracker: Up, admin: Person
 
 async def test_pages_of_partners_are_for_everybody(tracker: Up, partner: Person) -> None:
     await judge(tracker, partner)
+
+
+@pytest.mark.parametrize(
+    "path", ["offers", "affiliates", "advertisers", "clicks", "audit", "reports?group_by=affiliate_source"]
+)
+async def test_hostile_texts_are_read_as_they_were_sent(tracker: Up, admin: Person, path: str) -> None:
+    await admin.page.goto(f"{base_of(tracker)}/dashboard/{path}")
+    await expect(admin.page.locator("main")).to_contain_text(hostile.MARK)
