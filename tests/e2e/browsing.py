@@ -69,7 +69,7 @@ class Watch:
     def _note_response(self, response: Response) -> None:
         if response.request.is_navigation_request():
             self.statuses.append(response.status)
-        elif response.status >= 400:
+        if response.status >= (500 if response.request.is_navigation_request() else 400):
             self.complaints.append(f"{response.status}: {response.url}")
 
     def _note_request(self, request: Request) -> None:
