@@ -40,19 +40,16 @@ from tracker.store.tokens import create_token
 CATALOGUE = 5_000
 """Offers and affiliates, most of them without a click."""
 
-_DATABASE = "history"
 _CATALOGUE_PAGES = """
 /offers /offers/7 /offers/7/edit /affiliates /affiliates/33 /advertisers
-/links /links?offer_id=7&affiliate_id=33
-/applications /catalogue
+/links /links?offer_id=7&affiliate_id=33 /applications /catalogue
 """
 _MONEY_PAGES = """
-/money/balances /money/statements
-/money/statements?group_by=offer /money/statements?affiliate_id=33 /money/pay
+/money/balances /money/statements /money/statements?affiliate_id=33 /money/pay
 /money/corrections /money/entries /money/closes
 """
 _OTHER_PAGES = """
-/postbacks /postbacks/out /postbacks/urls /test /operations /operations/dead-letters /operations/imports
+/postbacks /postbacks/out /postbacks/urls /test /operations/dead-letters /operations/imports
 /users /tokens /audit /account /sessions
 """
 _WARM_UP = 2
@@ -108,6 +105,8 @@ def pages_of_admin(known: Known) -> Iterator[Opened]:
     yield from _as_they_are(_CATALOGUE_PAGES)
     yield from _as_they_are(_MONEY_PAGES)
     yield from _as_they_are(_OTHER_PAGES)
+    for path in ("/money/statements?group_by=offer", "/operations"):
+        yield Opened(path, path, PAGE_READ)
 
 
 def _overviews(known: Known) -> Iterator[Opened]:
@@ -193,15 +192,16 @@ def _directory(text: str) -> Path:
 
 async def _measure(clicks: int, rounds: int, kept: Path | None) -> None:
     async with open_house(kept=kept) as house:
-        if not await house.has_database(_DATABASE):
-            await _fill(house, clicks)
-        dsn = house.dsn(_DATABASE)
+        database = f"history_{clicks}"
+        if not await house.has_database(database):
+            await _fill(house, database, clicks)
+        dsn = house.dsn(database)
         admin, affiliate = [
             await sign_in(dsn, role, ids)
             for role, ids in (("admin", []), ("affiliate", [fill_history.BIG_AFFILIATE]))
         ]
         token = await create_token(dsn, ["admin"], "bench")
-        port, pid = await house.start_api(_DATABASE)
+        port, pid = await house.start_api(database)
         with closing(Client(port, token)) as client:
             known = known_of(client)
         cpu = Cpu(pid, house.postgres.process.pid)
@@ -212,9 +212,9 @@ async def _measure(clicks: int, rounds: int, kept: Path | None) -> None:
                     print(row(page, measured(browser, page.path, rounds, cpu)), flush=True)
 
 
-async def _fill(house: House, clicks: int) -> None:
+async def _fill(house: House, database: str, clicks: int) -> None:
     print(f"filling a database with {clicks:,} clicks …", flush=True)
-    dsn = await house.create_database(_DATABASE)
+    dsn = await house.create_database(database)
     await fill_history.fill(dsn, clicks)
     await execute(dsn, _CROWD)
 

@@ -26,7 +26,7 @@ from loadtests.subjects import CannotMeasure, open_house, resident
 from tracker.errors import CannotStartError
 from tracker.store.tokens import create_token
 
-SIZES = {"100k": 100_000, "1m": 1_000_000, "10m": 10_000_000}
+SIZES = {"100k": 100_000, "1m": 1_000_000, "2m": 2_000_000, "10m": 10_000_000}
 _BYTES_A_CLICK = 1_500  # with indexes, and with what a fill leaves in the WAL meanwhile
 _WARM_UP = 3
 _ROOT = "/backend/open-api/v1/users"
