@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,7 +14,7 @@ from starlette.requests import Request
 from tests.integration.people import HOME, People, people_of
 from tracker.api.app import create_api
 from tracker.dashboard.app import create_pages
-from tracker.dashboard.asking import RefusedError, ask, download, query_string
+from tracker.dashboard.asking import MOST_AT_ONCE, RefusedError, ask, download, query_string
 from tracker.dashboard.visit import Visit, visit_of
 from tracker.people import seeing, sessions
 from tracker.people.sign_in import SignedIn
@@ -141,6 +142,20 @@ async def test_without_a_whole_session_nothing_is_asked(desk: Desk) -> None:
     half = admin._replace(session=admin.session._replace(is_whole=False))
     for visit in (half, admin._replace(session=None)):
         assert (await refusal(ask(visit, "/clicks")))[0] == 403
+
+
+async def test_one_user_leaves_connections_for_others(desk: Desk) -> None:
+    one, other = await desk.visit(), await desk.visit("analyst")
+    async with desk.people.pool.acquire() as connection, asyncio.TaskGroup() as asking:
+        locking = connection.transaction()
+        await locking.start()
+        await connection.execute("LOCK TABLE affiliate IN ACCESS EXCLUSIVE MODE")
+        waiting = [asking.create_task(ask(one, "/affiliates")) for _ in range(3 * MOST_AT_ONCE)]
+        for _ in range(3):
+            assert (await ask(other, "/advertisers")).body["data"] == []
+        assert not any(task.done() for task in waiting)
+        await locking.rollback()
+    assert [task.result().body["data"] for task in waiting] == [[]] * len(waiting)
 
 
 async def test_a_public_path_and_an_unknown_one_are_not_asked(desk: Desk) -> None:

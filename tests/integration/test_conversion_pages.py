@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from urllib.parse import quote, urlencode
 
 import pytest
 
@@ -115,6 +116,36 @@ async def test_status_is_set_after_its_outcome_was_shown(site: Site) -> None:
     await browser.post(f"{LIST}/status", status="pending", choose="ids", ids="1")
     assert "it stays approved" in browser.text
     assert "now</button>" not in browser.text
+
+
+@pytest.mark.parametrize(
+    "number", ["\N{SUPERSCRIPT TWO}", "\N{ARABIC-INDIC DIGIT THREE}", "9" * 5_000, "9" * 19]
+)
+async def test_number_that_is_none_is_named(site: Site, number: str) -> None:
+    browser = await signed_in(site)
+    await browser.get(f"{LIST}/new")
+    await browser.post(f"{LIST}/new", click_id=HASH, goal_id=number)
+    assert (browser.page.status_code, 'id="goal_id-fault"' in browser.text) == (422, True)
+    chosen = {"status": "approved", "confirmed": "yes"}
+    await browser.post(f"{LIST}/status", ids=number, **chosen)
+    assert browser.page.status_code == 422
+    await browser.post(f"{LIST}/status", choose="all", filters="goal_id=30", expected=number, **chosen)
+    assert (browser.page.status_code, "expected" in browser.text) == (422, True)
+    assert not await site.sql("SELECT FROM conversion_change WHERE author <> ''")
+    await browser.get("/dashboard/test")
+    await browser.post("/dashboard/test", offer_id=number, affiliate_id="513")
+    assert browser.page.status_code == 422
+    opened = urlencode({"group_by": "offer,affiliate", "open": f"offer={quote(number)}"})
+    await browser.get(f"/dashboard/reports?{opened}")
+    assert browser.page.status_code == 200
+
+
+async def test_filters_of_a_change_lead_back_whatever_they_are(site: Site) -> None:
+    browser = await signed_in(site)
+    await browser.get(LIST)
+    filters = "order_id=\N{SNOWMAN}\r\nSet-Cookie: a=b"
+    await browser.post(f"{LIST}/status", status="approved", confirmed="yes", ids="1", filters=filters)
+    assert browser.location == f"{LIST}?order_id=%E2%98%83%0D%0ASet-Cookie:%20a=b&done=1"
 
 
 async def test_conversion_by_hand_is_made_once(site: Site) -> None:

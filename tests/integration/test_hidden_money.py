@@ -11,10 +11,12 @@ import pytest
 from starlette.routing import Route
 
 from tests.integration.api_client import api_of, run_sql
+from tests.integration.pages_client import site_of
 from tests.integration.test_partner_access import OWN_CLICK, OWN_CONVERSION, partners
 from tests.integration.test_token_command import Shell, shell
 from tracker.api.app import create_api
 from tracker.api.http.endpoint import Contract, contract_of
+from tracker.dashboard.app import PAGES
 from tracker.domain.access import BOUND_SCOPES, HIDING_SCOPES, OF_NETWORK
 from tracker.settings import Settings
 from tracker.store.tokens import create_token
@@ -29,6 +31,8 @@ OWNERS: list[tuple[str, dict[str, Any]]] = [
     ("affiliates", {"affiliate_ids": [513, 515]}),
     ("advertisers", {"advertiser_id": 1}),
 ]
+IDS = ("1", "3", OWN_CONVERSION["hash"], OWN_CLICK.hash)
+_BOUND = [("affiliate", {"affiliate_ids": [513]}), ("advertiser", {"advertiser_ids": [1]})]
 # Every amount is a number of its own, so that each can be found wherever it comes out.
 _AMOUNTS = """
 INSERT INTO affiliate (id, name) VALUES (515, 'Other');
@@ -93,11 +97,10 @@ def keys_of(value: object) -> set[str]:
 
 def gets(settings: Settings) -> Iterator[tuple[str, str, Contract]]:
     """The paths of GETs as they are declared and with some ids, and what they promise."""
-    ids = ("1", "3", OWN_CONVERSION["hash"], OWN_CLICK.hash)
     for route in create_api(settings).routes:
         contract = contract_of(route) if isinstance(route, Route) else None
         if contract and "GET" in (route.methods or ()):
-            for path in {re.sub(r"\{[^}]*\}", id_, route.path) for id_ in ids}:
+            for path in {re.sub(r"\{[^}]*\}", id_, route.path) for id_ in IDS}:
                 yield route.path, path, contract
 
 
@@ -211,3 +214,32 @@ async def test_scopes_about_amounts_do_not_go_with_hidden_money(database: Settin
     assert "scopes: money:read" in await shell(
         "create", "--scope", "money:read", "--hide-money", "--affiliate", "513", code=1
     )
+
+
+@pytest.mark.parametrize(
+    ("role", "owner"), [("manager", {}), *_BOUND], ids=["network", "affiliate", "advertiser"]
+)
+async def test_no_page_has_an_amount(database: Settings, role: str, owner: dict[str, Any]) -> None:
+    async with site_of(database) as site:
+        await site.add_user("sees@less.test", role, hides_money=True, **owner)
+        browser = site.browser()
+        await browser.sign_in("sees@less.test")
+        opened = set()
+        for page in (page for page in PAGES if page.show and page.who == "signed in"):
+            for path in {re.sub(r"\{[^}]*\}", id_, page.path) for id_ in IDS}:
+                answer = await browser.get(path)
+                case = f"{path}: {answer.status_code} {answer.text[-500:]}"
+                assert answer.status_code in (200, 303, 403, 404, 422), case
+                assert not _AMOUNT.search(answer.text), case
+                opened |= {page.path} if answer.status_code == 200 else set()
+        nouns = {
+            "clicks",
+            "clicks/{id}",
+            "conversions",
+            "conversions/{id}",
+            "reports",
+            "search",
+            "reports/share",
+        }
+        assert opened >= {f"/dashboard/{noun}" for noun in nouns}
+        assert ("/dashboard/offers/{id}" in opened) == (role == "manager")

@@ -358,6 +358,16 @@ async def test_open_balances_are_paid_at_once_or_not_at_all(site: Site) -> None:
     assert 'name="do" value="book"' not in browser.text
 
 
+@pytest.mark.parametrize("between", ["\n", "\r\n", "\n\n\n"])
+async def test_fault_of_a_payment_names_its_party_whatever_the_lines(site: Site, between: str) -> None:
+    browser = await signed_in(site)
+    await browser.get(f"{ROOT}/money/pay")
+    form = {"party": "affiliate", "reason": f"October{between}again", "reference": f"S{between}1"}
+    await browser.post(f"{ROOT}/money/pay", **form, pay=["513 1 CHF", "614 x CHF"], do="preview")
+    assert browser.page.status_code == 422
+    assert "614: amount must be" in text_of(browser.text)
+
+
 _MANY = """
 INSERT INTO affiliate (id, name) SELECT n, 'An affiliate ' || n FROM generate_series(1001, 1400) AS n;
 INSERT INTO manual_entry (affiliate_id, kind, amount, currency, change, booked_at, reason, author)

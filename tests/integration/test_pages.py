@@ -19,6 +19,7 @@ from tracker.people import one_time_links, second_factor
 from tracker.secret_key import SecretKey
 from tracker.settings import Settings
 from tracker.store.people import guesses
+from tracker.store.tokens import create_token
 
 pytestmark = pytest.mark.anyio
 
@@ -461,3 +462,26 @@ async def test_first_admin_names_himself(site: Site) -> None:
     await browser.follow()
     assert "root@pages.test" in browser.text
     assert "runs the network" in browser.text
+
+
+@pytest.mark.parametrize(
+    ("end", "shown"), [("infinity", "never"), ("9999-12-31 23:59:59+00", "9999-12-31 23:59:59")]
+)
+async def test_last_times_of_the_calendar_are_shown(database: Settings, end: str, shown: str) -> None:
+    await create_token(database.postgres_dsn or "", ["clicks:read"])
+    async with site_of(replace(database, time_zone="Asia/Tokyo")) as site:
+        await site.sql("INSERT INTO advertiser (id, name) VALUES (1, 'A')")
+        await site.sql("INSERT INTO affiliate (id, name) VALUES (2, 'B')")
+        await site.sql(f"INSERT INTO offer (id, name, advertiser_id, ends_at) VALUES (3, 'O', 1, '{end}')")
+        await site.sql(f"UPDATE token SET expires_at = '{end}'")
+        await site.add_user()
+        await site.add_user("ben@pages.test", "affiliate", affiliate_ids=[2])
+        anna, ben = site.browser(), site.browser()
+        await anna.sign_in("anna@pages.test")
+        await ben.sign_in("ben@pages.test")
+        await anna.get("/dashboard/tokens")
+        assert f'<td class="time">{shown}</td>' in anna.text
+        await anna.get("/dashboard/tokens/1")
+        assert f"<dt>Ends</dt><dd>{shown}</dd>" in anna.text
+        await ben.get("/dashboard/own-offers")
+        assert f"ends {shown}" in ben.text

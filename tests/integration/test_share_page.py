@@ -17,6 +17,7 @@ from tests.integration.api_client import hash_at, run_sql, store
 from tests.integration.pages_client import Browser, Site, site_of
 from tests.integration.test_report_page import lines_of, signed_in
 from tracker.dashboard import app, share
+from tracker.dashboard.asking import MOST_AT_ONCE
 from tracker.domain.rates import Rate
 from tracker.reading.reports.query import ReportQuery
 from tracker.settings import Settings
@@ -254,6 +255,31 @@ async def test_openings_and_attempts_have_a_rate(site: Site, monkeypatch: pytest
     assert sorted(answer.status_code for answer in answers) == [422, 422, 429, 429, 429]
     elsewhere = await site.browser(address="198.51.100.9").post(path, secret=secret)
     assert elsewhere.status_code == 303
+
+
+async def test_share_leaves_connections_for_others(site: Site) -> None:
+    anna = await signed_in(site)
+    path, secret = await link_of(anna)
+    guests = [await opened(site, path, secret) for _ in range(2 * MOST_AT_ONCE)]
+    async with site.people.pool.acquire() as connection, asyncio.TaskGroup() as asking:
+        locking = connection.transaction()
+        await locking.start()
+        await connection.execute("LOCK TABLE click, offer IN ACCESS EXCLUSIVE MODE")
+        waiting = [asking.create_task(guest.get(path)) for guest in guests]
+        for _ in range(3):
+            assert (await anna.get("/dashboard/account")).status_code == 200
+        assert not any(task.done() for task in waiting)
+        await locking.rollback()
+    assert [task.result().status_code for task in waiting] == [200] * len(waiting)
+
+
+@pytest.mark.parametrize("space", ["%0A", "%20", "%09", "%C2%A0"])
+async def test_cookie_has_the_path_of_the_share(site: Site, space: str) -> None:
+    path, secret = await link_of(await signed_in(site))
+    guest = site.browser()
+    await guest.post(path.replace("/share/", f"/share/{space}"), secret=secret)
+    assert guest.location == path
+    assert f"Path={path};" in guest.page.headers["set-cookie"]
 
 
 async def test_form_of_another_site_opens_nothing(site: Site) -> None:

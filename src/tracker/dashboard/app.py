@@ -43,6 +43,7 @@ from tracker.dashboard import (
     tokens,
     users,
 )
+from tracker.dashboard.asking import Turns
 from tracker.dashboard.html import error_page
 from tracker.dashboard.navigation import Navigation
 from tracker.dashboard.page import Page
@@ -152,6 +153,7 @@ def create_pages(settings: Settings, key: SecretKey, api: Starlette) -> Starlett
     app.router = Router(routes, redirect_slashes=False, lifespan=opened)
     app.state.settings = settings
     app.state.api = api
+    app.state.turns = Turns()
     app.state.navigation = Navigation((page.path, page.access) for page in PAGES if page.show)
     app.state.proxies = Proxies(settings.trusted_proxies)
     return app

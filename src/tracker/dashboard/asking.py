@@ -6,10 +6,13 @@ parameters, the rows and the errors of a page are those of the API.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote, urlencode
+from weakref import WeakValueDictionary
 
 import orjson
 from starlette.exceptions import HTTPException
@@ -28,9 +31,13 @@ from tracker.dashboard.html import HEADERS, Fault
 from tracker.dashboard.visit import Visit
 from tracker.parameters import ParameterError
 from tracker.people.seeing import token_of
+from tracker.store.db import STATEMENT_TIMEOUT_SECONDS
 
 Parameters = Mapping[str, Any] | Iterable[tuple[str, Any]] | str
 """Parameters of a query. A value may be a list. None and "" are left out. A text is the query as it is."""
+
+MOST_AT_ONCE: Final = 3
+"""Most answers for one user, or of one share, at a time. The API has five connections to Postgres for all."""
 
 _API: Final = "/backend/"
 
@@ -49,6 +56,40 @@ class RefusedError(Exception):
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault.text)
         self.fault = fault
+
+
+class Turns:
+    """Whose turn it is: nobody takes all connections to Postgres, with however many pages."""
+
+    def __init__(self) -> None:
+        self._by_name: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def of(self, whose: str) -> AsyncIterator[None]:
+        """One of somebody's turns, as soon as it is free.
+
+        Raises:
+            RefusedError: 503, after the longest time of a statement.
+        """
+        turns = self._by_name.setdefault(whose, asyncio.Semaphore(MOST_AT_ONCE))
+        try:
+            async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):
+                await turns.acquire()
+        except TimeoutError:
+            raise RefusedError(Fault(503, _OTHERS_WAIT, headers={"Retry-After": "1"})) from None
+        try:
+            yield
+        finally:
+            turns.release()
+
+
+def turns_of(visit: Visit) -> Turns:
+    """The turns of this process."""
+    turns: Turns = visit.request.app.state.turns
+    return turns
+
+
+_OTHERS_WAIT: Final = "Your other pages are still being made. Try again in a moment."
 
 
 async def ask(
@@ -140,7 +181,8 @@ async def _answered(
     router = visit.api.router
     assert isinstance(router, PathRouter)
     try:
-        return await answer_as(token_of(session), router.route_of(request.scope), request)
+        async with turns_of(visit).of(f"user {session.user_id}"):
+            return await answer_as(token_of(session), router.route_of(request.scope), request)
     except CatalogueError as error:
         raise RefusedError(_fault(problem_of(error))) from None
     except ParameterError as error:

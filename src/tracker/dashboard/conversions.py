@@ -14,7 +14,7 @@ from tracker.api.partner_access.schema import CONVERSIONS
 from tracker.dashboard.asking import RefusedError, ask, download
 from tracker.dashboard.charts import Bar, Chart, histogram
 from tracker.dashboard.click_words import COLUMNS, PERIODS
-from tracker.dashboard.form import MAX_UPLOAD, Form
+from tracker.dashboard.form import MAX_UPLOAD, Form, number_or_text
 from tracker.dashboard.html import ROOT, Fault, html, redirect
 from tracker.dashboard.list_state import ListState, chosen
 from tracker.dashboard.navigation import Access
@@ -218,9 +218,9 @@ async def _change(visit: Visit, form: Form) -> Response:
     is_confirmed = form.get("confirmed") == "yes"
     body: dict[str, Any] = {"status": form.get("status", ""), "dry_run": not is_confirmed}
     if not whole:
-        body["ids"] = [int(id_) for id_ in ids if id_.isascii() and id_.isdigit()]
-    if is_confirmed and form.get("expected", "").isdigit():
-        body["expected"] = int(form["expected"])
+        body["ids"] = [number_or_text(id_) for id_ in ids]
+    if is_confirmed and form.get("expected"):
+        body["expected"] = number_or_text(form["expected"])
     filters = form.get("filters", "") if whole else ""
     outcome = (await ask(visit, "/conversions/status", filters, method="POST", body=body)).body
     if is_confirmed:
@@ -255,8 +255,8 @@ async def _create(visit: Visit, form: Form) -> Response:
     """Make a conversion. A form that is sent twice makes one."""
     names = (*(name for name, *_ in _NEW), "status")
     body: dict[str, Any] = {name: form[name] for name in names if form.get(name)}
-    if body.get("goal_id", "").isdigit():
-        body["goal_id"] = int(body["goal_id"])
+    if "goal_id" in body:
+        body["goal_id"] = number_or_text(body["goal_id"])
     headers = {"idempotency-key": form.get("key") or token_hex(16)}
     told = (await ask(visit, "/conversions", method="POST", body=body, headers=headers)).body
     if told["conversion_id"] is None:

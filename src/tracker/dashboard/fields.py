@@ -6,7 +6,6 @@ read goes to the API as it was written, and the API says what is wrong with it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, Final, Literal, NamedTuple
@@ -14,9 +13,8 @@ from typing import Any, Final, Literal, NamedTuple
 from pydantic import BaseModel
 
 from tracker.dashboard import lines, rule_rows
-from tracker.dashboard.form import Form
+from tracker.dashboard.form import Form, number_or_text
 from tracker.dashboard.html import Fault
-from tracker.domain.normalise import trim
 
 Kind = Literal["text", "long", "number", "choice", "check", "checks", "lines", "pairs", "rules"]
 
@@ -24,7 +22,6 @@ MISSING: Final = object()
 """The value of a field that was left empty and cannot be empty."""
 
 _LONG = 10_000  # characters from which a text has several lines
-_NUMBER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _WORDS = {
     "id": "id",
     "ids": "ids",
@@ -105,8 +102,7 @@ class Control(NamedTuple):
             return known[text]
         if text == "":
             return None if self.may_be_null else MISSING if self.kind == "number" else ""
-        plain = trim(text)
-        return int(plain) if self.kind == "number" and _NUMBER.fullmatch(plain) else text
+        return number_or_text(text) if self.kind == "number" else text
 
 
 def label_of(name: str) -> str:

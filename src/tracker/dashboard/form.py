@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import Final
 from urllib.parse import parse_qsl
@@ -12,6 +13,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from tracker.dashboard.visit import Visit
+from tracker.domain.normalise import trim
 from tracker.people import sessions
 
 MAX_BODY: Final = 64 * 1024
@@ -24,6 +26,7 @@ TOKEN: Final = "token"  # noqa: S105
 _MEDIA_TYPE = "application/x-www-form-urlencoded"
 _WITH_FILE = "multipart/form-data"
 _MOST_FIELDS = 1_000
+_NUMBER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 
 
 _NO_FILES: Final[Mapping[str, bytes]] = {}
@@ -40,6 +43,12 @@ class Form(dict[str, str]):
     def all(self, name: str) -> list[str]:
         """The values of all fields with a name, in their order."""
         return [value for given, value in self._pairs if given == name]
+
+
+def number_or_text(text: str) -> int | str:
+    """A whole number of at most 18 digits. Another text stays, and an endpoint says what is wrong."""
+    plain = trim(text)
+    return int(plain) if _NUMBER.fullmatch(plain) else text
 
 
 def check_origin(visit: Visit, *, proves_itself: bool = False) -> None:

@@ -8,6 +8,7 @@ from hashlib import sha256
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -16,6 +17,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from tracker.dashboard.visit import Visit
+from tracker.domain.local_time import in_zone
 
 ROOT: Final = "/dashboard"
 
@@ -98,8 +100,8 @@ def error_page(status: int, text: str, headers: Mapping[str, str] | None = None)
 
 
 def redirect(target: str) -> Response:
-    """Lead to another page by GET."""
-    return Response(status_code=303, headers={**HEADERS, "Location": target})
+    """Lead to another page by GET. What is no character of an address (RFC 3986) is percent-encoded."""
+    return Response(status_code=303, headers={**HEADERS, "Location": quote(target, safe=_IN_ADDRESS)})
 
 
 async def _file(request: Request) -> Response:
@@ -129,8 +131,10 @@ def _moment(moment: datetime, zone: str) -> str:
 
 
 def _local(text: str, zone: str) -> str:
-    """A time in RFC 3339 as a time of a zone, to the second."""
-    return datetime.fromisoformat(text).astimezone(ZoneInfo(zone)).strftime("%Y-%m-%d %H:%M:%S")
+    """A time in RFC 3339 as a time of a zone, to the second. What has the end "infinity" has none."""
+    if text == "infinity":
+        return "never"
+    return in_zone(datetime.fromisoformat(text), ZoneInfo(zone)).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _count(number: int | None) -> str:
@@ -144,6 +148,7 @@ def _amount(text: str) -> str:
     return f"{sign}{int(digits or 0):,}" + (f".{decimals:0<2}" if decimals else "")
 
 
+_IN_ADDRESS = "/?#[]@!$&'()*+,;=:%"
 _TITLES = {
     400: "That did not work",
     403: "Not allowed",

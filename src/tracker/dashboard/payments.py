@@ -102,7 +102,8 @@ def _file(form: Form) -> bytes:
         line = {f"{form.get('party', '')}_id": id_, "kind": "payment", "amount": owed, "currency": currency}
         line |= {name: form.get(name, "") for name in ("booked_at", "reason")}
         line["reference"] = f"{reference}-{id_}-{currency}" if reference else ""
-        lines.writerow({name: value for name, value in line.items() if name in _OF_FILE})
+        # One line of text for each: a fault names the line of the file that it is in.
+        lines.writerow({name: " ".join(line[name].splitlines()) for name in _OF_FILE if name in line})
     return text.getvalue().encode()
 
 

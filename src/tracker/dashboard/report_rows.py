@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from tracker.dashboard.cell_links import CellLinks
 from tracker.dashboard.charts import strips
+from tracker.dashboard.form import number_or_text
 from tracker.dashboard.report_state import MOST_OPEN, PATH, State
 from tracker.dashboard.report_values import Value, values_of
 from tracker.domain.model import Reason
@@ -89,7 +90,7 @@ def ways_of(state: State) -> list[Way]:
 
 def _read(group: str, text: str) -> object:
     is_number = group in DIMENSIONS and DIMENSIONS[group].kind is int
-    return int(text) if is_number and text.isascii() and text.isdigit() else text or None
+    return number_or_text(text) if is_number and text else text or None
 
 
 def asks_inside(

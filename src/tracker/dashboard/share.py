@@ -19,6 +19,7 @@ from tracker.api.http.rate_limits import Limit, Limits
 from tracker.api.shares import PAGE, note_use, open_share, read_share
 from tracker.catalogue.errors import CatalogueError
 from tracker.dashboard import words
+from tracker.dashboard.asking import turns_of
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import Fault, html, redirect
 from tracker.dashboard.page import Page
@@ -60,15 +61,17 @@ async def _exchange(visit: Visit, form: Form) -> Response:
     client = limits.client_of(visit.request)
     await _take(limits, Limit(f"share-secrets:{client}", ATTEMPTS))
     secret = form.get("secret", "")
-    if await open_share(visit.pool, _id(visit), secret) is None:
+    share = await open_share(visit.pool, _id(visit), secret)
+    if share is None:
         raise FieldError("secret", "opens nothing: the link is incomplete, was revoked, or has ended")
-    response = redirect(visit.path)
+    path = f"{PAGE}/{share.id}"  # an id in an address may have white space around it
+    response = redirect(path)
     is_safe = visit.is_encrypted
     response.set_cookie(
         _cookie(visit),
         secret,
         LASTS_SECONDS,
-        path=visit.path,
+        path=path,
         secure=is_safe,
         httponly=True,
         samesite="strict",
@@ -82,7 +85,8 @@ async def _report(visit: Visit, share: Share) -> Response:
     await _take(limits, Limit(f"share:{share.id}", OPENINGS))
     await note_use(visit.pool, share, limits.client_of(visit.request), visit.visitor.address)
     try:
-        query, body = await read_share(visit.api.state, share)
+        async with turns_of(visit).of(f"share {share.id}"):
+            query, body = await read_share(visit.api.state, share)
     except CatalogueError as error:
         raise problem_of(error) from None
     except ParameterError as error:

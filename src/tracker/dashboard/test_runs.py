@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 
 from tracker.dashboard.asking import Answer, ask
 from tracker.dashboard.conversions import may_write
-from tracker.dashboard.form import Form
+from tracker.dashboard.form import Form, number_or_text
 from tracker.dashboard.html import HEADERS, ROOT, Fault, html, redirect
 from tracker.dashboard.navigation import Access
 from tracker.dashboard.page import Page
@@ -39,16 +39,11 @@ async def _show(visit: Visit, form: Form, fault: Fault | None) -> Response:
 
 
 async def _create(visit: Visit, form: Form) -> Response:
-    body: dict[str, Any] = {name: _number(form[name]) for name in _IDS if form.get(name)}
+    body: dict[str, Any] = {name: number_or_text(form[name]) for name in _IDS if form.get(name)}
     if form.get("aff_sub"):
         body["aff_sub"] = form["aff_sub"]
     run = (await ask(visit, "/test-runs", method="POST", body=body)).body
     return redirect(f"{TEST}/{run['id']}")
-
-
-def _number(text: str) -> int | str:
-    """An id as a number. Another text is left to the endpoint, which names it."""
-    return int(text) if text.isascii() and text.isdigit() else text
 
 
 async def _show_run(visit: Visit, form: Form, fault: Fault | None) -> Response:

@@ -17,7 +17,7 @@ from tracker.dashboard.navigation import Access
 from tracker.dashboard.page import Page
 from tracker.dashboard.visit import Visit
 from tracker.domain.access import BOUND_SCOPES, MEANINGS
-from tracker.domain.local_time import last_second, read_local, zone_named
+from tracker.domain.local_time import in_zone, last_second, read_local, zone_named
 from tracker.people.sign_in import FieldError
 
 PATH: Final = f"{ROOT}/tokens"
@@ -159,11 +159,11 @@ def _end_of(day: str, zone: str) -> str | None:
 
 def _typed(token: Mapping[str, Any], zone: str) -> dict[str, str]:
     """The fields of a token as they are typed."""
-    end = token["expires_at"]
+    end = None if token["expires_at"] == "infinity" else token["expires_at"]
     return {
         "name": token["name"],
         "rate_limit": token["rate_limit"] or "",
-        "expires_on": str(datetime.fromisoformat(end).astimezone(zone_named(zone)).date()) if end else "",
+        "expires_on": str(in_zone(datetime.fromisoformat(end), zone_named(zone)).date()) if end else "",
     }
 
 

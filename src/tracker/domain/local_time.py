@@ -69,6 +69,14 @@ def read_day(text: str, *, is_end: bool) -> datetime:
     return read_local(text, is_end=is_end)
 
 
+def in_zone(moment: datetime, zone: tzinfo) -> datetime:
+    """A moment in a zone. In UTC, if it is in the year 10000 there."""
+    try:
+        return moment.astimezone(zone)
+    except OverflowError:
+        return moment.astimezone(UTC)
+
+
 def first_second(local: datetime, zone: tzinfo) -> int:
     """The first Unix second at which the zone's clocks show a local time or skip it."""
     early, late = _candidates(local, zone)

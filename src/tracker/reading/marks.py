@@ -10,7 +10,7 @@ from pydantic import Field
 
 from tracker.catalogue import advertisers_affiliates, goals, offers, traffic
 from tracker.catalogue.resource import Resource
-from tracker.domain.local_time import first_second, last_second
+from tracker.domain.local_time import first_second, in_zone, last_second
 from tracker.parameters import From, ParameterError, To
 from tracker.reading.query import ZoneQuery
 from tracker.store import marks
@@ -96,7 +96,7 @@ def _told(found: list[Happened], hides_money: bool) -> Iterator[tuple[Happened, 
 def _row(happened: Happened, zone: tzinfo, text: str) -> Row:
     is_one = happened.note_id is None and happened.number == 1
     return {
-        "at": happened.at.astimezone(zone).isoformat(),
+        "at": in_zone(happened.at, zone).isoformat(),
         "kind": "change" if happened.note_id is None else "note",
         "text": text,
         "author": happened.author,
