@@ -25,6 +25,13 @@ MISSING: Final = object()
 
 _LONG = 10_000  # characters from which a text has several lines
 _NUMBER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+_OF_JSON: Final = (
+    (re.compile(r"Answers are in UTC\.|Default: TRACKER_[A-Z_]+\.|null: none\."), ""),
+    (re.compile(r"\bnull: "), "Empty: "),
+    (re.compile(r"^true: "), ""),
+    (re.compile(r"^true "), "Marked "),
+)
+"""What descriptions say of JSON, and what a form says: boxes are marked, fields are empty, defaults are there."""
 _WORDS = {
     "id": "id",
     "ids": "ids",
@@ -136,13 +143,20 @@ def _control(name: str, about: Mapping[str, Any], is_needed: bool) -> Control:
     return Control(
         name=name,
         kind=kind,
-        hint=about.get("description") or typed.get("description", ""),
+        hint=_hint(about.get("description") or typed.get("description", "")),
         options=options,
         default=default,
         may_be_null=len(branches) > 1,
         most=typed.get("maxLength", 0),
         example=str(examples[0]) if kind in ("text", "number") else "",
     )
+
+
+def _hint(description: str) -> str:
+    """What the API says of a field, in the words of a form."""
+    for words, ours in _OF_JSON:
+        description = words.sub(ours, description)
+    return sentence(" ".join(description.split()))
 
 
 def _empty(kind: Kind) -> Any:
