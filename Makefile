@@ -57,7 +57,7 @@ package: build ## Make the source archive, the wheel and the pure wheel in dist/
 		--wheel-dir dist dist/tracker-*.tar.gz
 	$(BIN)/python -m pytest tests/packages.py
 
-screenshots: install ## Take pictures of all pages with a made-up history (var/screenshots), and those of the README
+screenshots: install ## Take pictures of the pages with a made-up history (var/screenshots), and those of the README
 	$(BIN)/python -m tests.screenshots
 
 fuzz: build ## Send 200,000 random connections to both HTTP protocols, and judge each answer by RFC 9112

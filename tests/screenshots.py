@@ -1,4 +1,4 @@
-"""`make screenshots`: pictures of all pages over a made-up history, and the two of the README.
+"""`make screenshots`: pictures of the menu's pages over a made-up history, and the two of the README.
 
 Each page is taken light and dark, on a wide screen and on a phone.
 """
@@ -9,19 +9,22 @@ import asyncio
 import re
 import sys
 import tempfile
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 
 from playwright.async_api import Page
 
 from tests.e2e.browsing import PHONE, WIDE, base_of, become_first_admin, launched, visiting
 from tests.e2e.running import Up, command, up
-from tests.e2e.walk import walk
 from tracker.dashboard.html import ROOT
+from tracker.dashboard.navigation import MENU
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
-OF_README = {f"{ROOT}/": "overview.png", f"{ROOT}/reports": "report.png"}
-"""The declared paths of the pages that the README shows, and their pictures in docs/images."""
+OF_README = {
+    "overview.png": f"{ROOT}/?period=last_7_days",
+    "report.png": f"{ROOT}/reports?group_by=affiliate,offer&period=last_7_days&compare=previous",
+}
+"""The pictures of the README in docs/images, and the addresses of their pages."""
 MOST_BYTES = 200_000
 """Of a picture in the README."""
 
@@ -43,11 +46,15 @@ def main(directory: Path) -> None:
 async def _take(tracker: Up, directory: Path) -> None:
     async with launched() as browser, visiting(browser) as (page, _):
         await become_first_admin(page, tracker)
-        async for stop in walk(page, base_of(tracker)):
-            for name in await _pictures(page, directory, _name(stop.path)):
-                print(name)
-            if stop.path in OF_README:
-                await _take_of_readme(page, IMAGES / OF_README[stop.path])
+        for path in chain.from_iterable(MENU.values()):
+            answer = await page.goto(base_of(tracker) + path)
+            if answer and answer.status == 200:
+                for name in await _pictures(page, directory, _name(path)):
+                    print(name)
+        for name, address in OF_README.items():
+            await page.goto(base_of(tracker) + address)
+            picture = await page.screenshot(path=IMAGES / name)
+            assert len(picture) <= MOST_BYTES, f"{name} has {len(picture):,} bytes: show less of it"
 
 
 async def _pictures(page: Page, directory: Path, name: str) -> list[Path]:
@@ -61,12 +68,6 @@ async def _pictures(page: Page, directory: Path, name: str) -> list[Path]:
     await page.emulate_media(color_scheme="light")
     await page.set_viewport_size(WIDE)
     return taken
-
-
-async def _take_of_readme(page: Page, path: Path) -> None:
-    """The first screen of a page, small enough for a README."""
-    picture = await page.screenshot(path=path)
-    assert len(picture) <= MOST_BYTES, f"{path} has {len(picture):,} bytes: show less of it"
 
 
 def _name(path: str) -> str:

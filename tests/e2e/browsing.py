@@ -69,7 +69,7 @@ class Watch:
     def _note_response(self, response: Response) -> None:
         if response.request.is_navigation_request():
             self.statuses.append(response.status)
-        elif response.status >= 400:
+        if response.status >= (500 if response.request.is_navigation_request() else 400):
             self.complaints.append(f"{response.status}: {response.url}")
 
     def _note_request(self, request: Request) -> None:
@@ -164,9 +164,14 @@ async def fits(page: Page) -> bool:
     window = page.viewport_size
     assert window
     await page.set_viewport_size(PHONE)
-    width = await page.evaluate("document.documentElement.scrollWidth")
+    is_wide = True
+    for _ in range(10):  # scripts fold the menu and live rows settle in the next frames
+        is_wide = await page.evaluate("document.documentElement.scrollWidth") > PHONE["width"]
+        if not is_wide:
+            break
+        await page.wait_for_timeout(100)
     await page.set_viewport_size(window)
-    return int(width) <= PHONE["width"]
+    return not is_wide
 
 
 async def faults_of(page: Page, rules: Sequence[str] = ()) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import redis
 
@@ -45,8 +45,8 @@ def fill(tracker: Up, place: Path) -> None:
         may_warn=True,
     )
     wait_until(lambda: tracker.head_location(f"{_LINK}").startswith("https://ad.test"))
-    for number in range(3):
-        _click(tracker, number)
+    hashes = [_click(tracker, number) for number in range(3)]
+    _convert(tracker, hashes[0])
     with redis.Redis.from_url(redis_url(tracker.data_dir)) as client:
         client.xadd(keys.dead(0), {"r": b"\x09{}", "id": "1-0", "reason": TEXTS[0].encode()})
 
@@ -59,7 +59,9 @@ def _catalogue() -> dict[str, object]:
     about = {"note": TEXTS[1], "tags": [TEXTS[0][:40]]}
     goal = {"name": NAME, "payout": "1", "revenue": "2", "currency": "EUR"}
     return {
-        "advertisers": [{"id": ADVERTISER, "name": NAME, **about, "contact": TEXTS[1][:100]}],
+        "advertisers": [
+            {"id": ADVERTISER, "name": NAME, **about, "contact": TEXTS[1][:100], "postback_check": "none"}
+        ],
         "affiliates": [{"id": AFFILIATE, "name": NAME, **about, "contact": TEXTS[1][:100]}],
         "offers": [
             {
@@ -87,7 +89,7 @@ def _catalogue() -> dict[str, object]:
     }
 
 
-def _click(tracker: Up, number: int) -> None:
+def _click(tracker: Up, number: int) -> str:
     """One of three clicks whose every field is hostile: an address has no room for all of them."""
     names = ["external_id", "gaid", "idfa", *AFF_SUBS, *ADV_SUBS][number::3]
     texts = {name: TEXTS[place % len(TEXTS)] for place, name in enumerate(names)} | {
@@ -101,3 +103,13 @@ def _click(tracker: Up, number: int) -> None:
     }
     response, _ = tracker.get(f"{_LINK}&{urlencode(texts)}", **headers)
     assert response.status == 302, number
+    return parse_qs(urlsplit(response.headers["location"]).query)["c"][0]
+
+
+def _convert(tracker: Up, hash_: str) -> None:
+    """A conversion whose every text is hostile."""
+    texts = dict(zip(("sale_status", "external_id", *ADV_SUBS), TEXTS[:5] * 2, strict=False))
+    query = urlencode({"click_id": hash_, "order_id": NAME, **texts})
+    response, _ = tracker.get(f"/postback?{query}")
+    assert response.status == 200
+    wait_until(lambda: '"stored"' in command(tracker, "postbacks", "--json", may_warn=True))

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import NamedTuple
 
 import pytest
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Page, expect
 
 from tests.conftest import Furnish
 from tests.e2e import hostile
@@ -37,7 +37,7 @@ MOST_BYTES = 150_000
 NOT_REACHED: dict[str, dict[str, str]] = {
     "admin": {
         "/dashboard/audit/{id}/back": "the newest change was none of an object",
-        "/dashboard/conversions/status": "a form of the list leads there",
+        "/dashboard/test/{id}": "nobody has made a test: the first hour does",
     },
     "affiliate": {},
     "advertiser": {},
@@ -133,3 +133,33 @@ async def test_pages_of_the_network_are_for_everybody(tracker: Up, admin: Person
 
 async def test_pages_of_partners_are_for_everybody(tracker: Up, partner: Person) -> None:
     await judge(tracker, partner)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("offers", "affiliates", "advertisers", "clicks", "conversions", "postbacks", "audit"),
+        "reports?group_by=affiliate_source",
+    ],
+)
+async def test_hostile_texts_are_read_as_they_were_sent(tracker: Up, admin: Person, path: str) -> None:
+    await admin.page.goto(f"{base_of(tracker)}/dashboard/{path}")
+    await expect(admin.page.locator("main")).to_contain_text(hostile.MARK)
+
+
+async def test_forms_are_filled_by_keyboard_alone(tracker: Up, admin: Person) -> None:
+    page = admin.page
+    await page.goto(f"{base_of(tracker)}/dashboard/affiliates/new")
+    await page.keyboard.press("Tab")
+    await expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    await page.keyboard.press("Enter")
+    name = page.get_by_label("Name", exact=True)
+    for _ in range(5):  # past the menu, few things stand before the form
+        await page.keyboard.press("Tab")
+        if await name.evaluate("field => field === document.activeElement"):
+            break
+    await expect(name).to_be_focused()
+    await expect(name).to_have_css("outline-style", "solid")
+    await page.keyboard.type("Typed by hand")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", name="Typed by hand")).to_be_visible()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
@@ -45,8 +44,8 @@ async def walk(window: Window, base: str) -> AsyncIterator[Stop]:
 
     Each is open in the window while it is given out.
     """
-    todo = [urljoin(base, path) for path in sorted(_PATTERNS) if "{" not in path]
-    tries: dict[str, int] = dict.fromkeys(_PATTERNS, 0)
+    todo = [urljoin(base, path) for path in sorted(_ON_THE_WALK) if "{" not in path]
+    tries: dict[str, int] = dict.fromkeys(_ON_THE_WALK, 0)
     done: set[str] = set()
     while todo:
         address = todo.pop(0)
@@ -67,9 +66,8 @@ def _is_to_see(page: Page) -> bool:
     return page.show is not None and page.who == "signed in" and not page.is_file
 
 
-_PATTERNS: dict[str, re.Pattern[str]] = {
-    page.path: compile_path(page.path)[0] for page in PAGES if _is_to_see(page)
-}
+_PATTERNS = {page.path: compile_path(page.path)[0] for page in PAGES if page.show}
+_ON_THE_WALK = {page.path for page in PAGES if _is_to_see(page)}
 
 
 def _path_of(address: str) -> str:
@@ -79,4 +77,4 @@ def _path_of(address: str) -> str:
     matches = sorted(
         (name for name, pattern in _PATTERNS.items() if pattern.match(path)), key=lambda name: "{" in name
     )
-    return matches[0] if matches else ""
+    return matches[0] if matches and matches[0] in _ON_THE_WALK else ""

@@ -272,6 +272,9 @@ async def test_lists_are_searched_filtered_and_sorted(demo: Desk) -> None:
             query,
             True,
         )
+    assert (
+        'href="/dashboard/advertisers/1">PlayGames</a>' in (await demo.browser.get("/dashboard/offers")).text
+    )
     assert "Nothing matches" in (await demo.browser.get("/dashboard/offers?is_archived=true")).text
     answer = await demo.browser.get("/dashboard/offers?advertiser_id=x")
     assert (answer.status_code, 'id="advertiser_id-fault"' in answer.text) == (422, True)

@@ -44,6 +44,9 @@ FOUND: list[tuple[str, list[int]]] = [
     ("affiliates?tag=vip&status=pending", [2]),
     ("affiliates?email=a@two.example", [2]),
     ("affiliates?external_id=X-7", [1]),
+    ("affiliates?id=8,2,9", [2, 8]),
+    ("affiliates?id=8&id=2&sort=name", [2, 8]),
+    ("affiliates?id=9&is_archived=true", [9]),
     ("affiliates?sort=name", [2, 1, 8, 3, 7]),
     ("affiliates?sort=-name", [7, 3, 8, 1, 2]),
     ("affiliates?sort=-id", [8, 7, 3, 2, 1]),
@@ -55,6 +58,8 @@ FOUND: list[tuple[str, list[int]]] = [
 
 REFUSED = [
     ("affiliates?sort=email", "sort"),
+    ("affiliates?id=x", "id"),
+    ("tracking-hosts?id=1", "id"),
     ("affiliates?tag=a,b", "tag"),
     ("affiliates?q=" + "x" * 501, "q"),
     ("blocks?q=x", "q"),

@@ -172,6 +172,11 @@ async def test_partner_sees_its_own_and_changes_nothing(site: Site) -> None:
     assert ids_of(browser) == [3]
     assert "Advertiser" not in browser.text
     assert 'name="ids"' not in browser.text
+    await browser.get(f"{LIST}/3")
+    assert (browser.page.status_code, "Approve" in browser.text) == (200, False)
+    assert not re.search(r"Revenue|Advertiser|Order id|Postbacks", browser.text), "of others"
+    await browser.get(f"{LIST}/1")
+    assert browser.page.status_code == 404
     for path in ("/new", "/upload", "/status"):
         await browser.get(f"{LIST}{path}")
         assert browser.page.status_code == 403, path

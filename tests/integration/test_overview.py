@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import AsyncIterator
+from datetime import datetime
 from html import unescape
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from httpx import AsyncClient
@@ -188,10 +190,15 @@ async def test_wrong_address_names_its_part(site: Site) -> None:
 
 async def test_every_period_is_shown(site: Site) -> None:
     browser = await signed_in(site)
+    zone = ZoneInfo("Pacific/Chatham")
     for period in PERIODS:
+        days = {PERIODS[period](datetime.now(zone).date())}
         await browser.get(f"/dashboard/?period={period}&tz=Pacific/Chatham")
         assert browser.page.status_code == 200, period
         assert f'period={period}&amp;tz=Pacific/Chatham" aria-current="true"' in browser.text
+        days.add(PERIODS[period](datetime.now(zone).date()))  # midnight may have passed
+        told = {str(first) if first == last else f"{first} to {last}" for first, last in days}
+        assert any(f"{span}, compared with" in text_of(browser.text) for span in told), period
 
 
 async def test_first_tile_says_whether_all_is_well(site: Site, database: Settings) -> None:
@@ -232,6 +239,18 @@ async def test_partners_are_told_how_complete_the_numbers_are(site: Site, databa
         return "Complete until 20" in text
 
     await until(told)  # a page waits only a moment for the stream server
+
+
+async def test_many_marks_lead_to_the_audit_trail(site: Site) -> None:
+    browser = await signed_in(site)
+    statement = """
+        INSERT INTO note (at, text)
+        SELECT '2024-10-10'::timestamptz + n * interval '1 minute', 'note ' || n
+        FROM generate_series(1, 101) AS n"""
+    await site.sql(statement)
+    await browser.get(THAT_DAY)
+    assert "Only the last changes are marked" in browser.text
+    assert "00:02 note 2" in browser.text
 
 
 async def test_note_is_added_shown_and_deleted(site: Site) -> None:

@@ -232,6 +232,16 @@ async def test_uses_are_in_the_audit_trail_once_an_hour_and_client(client: Async
     assert len(await pool.fetch(uses)) == 3
 
 
+async def test_shares_of_a_maker_are_few(
+    client: AsyncClient, database: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "MOST_SHARES", 1)
+    first = await client.post(SHARES, json=NOVEMBER)
+    assert (await client.delete(first.headers["location"])).status_code == 204
+    assert named(await client.post(SHARES, json=NOVEMBER), 409) == {"name"}
+    assert (await client.post(SHARES, json=NOVEMBER, headers=await bearer(database))).status_code == 201
+
+
 async def test_ended_shares_are_forgotten(client: AsyncClient, pool: Pool) -> None:
     id_ = await share_of_user(pool)
     share = await rules.open_share(pool, id_, SECRET)

@@ -20,7 +20,7 @@ from starlette.routing import Route
 from tracker.api import reports
 from tracker.api.catalogue import PageQuery, as_json, list_rows, listed
 from tracker.api.http.endpoint import Body, Call, endpoint
-from tracker.api.http.problems import SECURITY_HEADERS, Problem, invalid
+from tracker.api.http.problems import SECURITY_HEADERS, Problem, conflict, invalid
 from tracker.api.kept_queries import ROOTS, QueryText, read_kept, sight_of, wrong_query
 from tracker.api.partner_access.endpoints import whole
 from tracker.catalogue.fields import Fields, Id, Name
@@ -43,6 +43,9 @@ PAGE: Final = "/dashboard/share"
 
 LONGEST_DAYS: Final = 30
 """The longest life of a share."""
+
+MOST_SHARES: Final = 1_000
+"""Most shares of one maker that are listed. Each opening is a report."""
 
 _SCOPE = "reports:read"
 _TAG = "Views and shares"
@@ -131,6 +134,8 @@ async def make_share(call: Call[Query]) -> Response:
     new = NewShare(fields.name, query, owner, hides_money, timedelta(days=fields.days))
     async with edit.changing(call.state.pool) as connection:
         await _check_owner(connection, owner)
+        if await shares.number_of(connection, call.author) >= MOST_SHARES:
+            raise conflict({"name": [f"is one of more than {MOST_SHARES:,} shares of the last days"]})
         row = await shares.add(connection, _digest(secret), call.author, new)
         await edit.note(connection, call.author, SHARES, _place(row), None, row)
     link = f"{call.state.settings.dashboard}{PAGE}/{row['id']}#{secret}"
@@ -168,7 +173,7 @@ def _routes_of(kind: str) -> list[Route]:
             scope=_SCOPE, query=query, without_money=query, owner=kind, tag=_TAG, name=name, **contract
         )
 
-    body: Any = {"body": Body(ShareFields), "status": 201, "returns": MadeShareShown}
+    body: Any = {"body": Body(ShareFields), "status": 201, "may_fail": (409,), "returns": MadeShareShown}
     return [
         Route(path, made("list", PageQuery, returns=listed("ShareList", ShareShown))(list_shares)),
         Route(path, made("make", **body)(make_share), methods=["POST"]),

@@ -64,7 +64,8 @@ async def _contents(visit: Visit) -> dict[str, Any]:
     totals, grain = report.body["totals"], state.span.grain
     others = await tops.read_others(visit, state, totals["gross"])
     series = series_of(state.slots, report.body["data"], grain, state.now) if _is_by_time(report) else None
-    drawn = [Mark(datetime.fromisoformat(mark["at"]), _told(mark)) for mark in marks or ()]
+    happened = marks["data"] if marks else []
+    drawn = [Mark(datetime.fromisoformat(mark["at"]), _told(mark)) for mark in happened]
     return {
         "state": state,
         "complete_until": report.complete_until,
@@ -73,7 +74,8 @@ async def _contents(visit: Visit) -> dict[str, Any]:
         "reports": {measure: _report(state, measure) for measure in NAMES},
         "charts": charts_of(totals, series, f"by {grain}", drawn) if series else [],
         "tops": tops.in_order([*kept, *others]),
-        "notes": [mark for mark in marks or () if mark["note_id"] is not None],
+        "notes": [mark for mark in happened if mark["note_id"] is not None],
+        "has_more_marks": marks is not None and not marks["is_whole"],
         "may_note": marks is not None and token.allows("offers:write"),
         "clicks": clicks,
     }
@@ -113,15 +115,14 @@ async def _tile(visit: Visit, state: State) -> Tile | None:
         return Tile(None, error.fault.text)
 
 
-async def _marks(visit: Visit, state: State) -> list[dict[str, Any]] | None:
-    """None: the session does not see them."""
+async def _marks(visit: Visit, state: State) -> Any:
+    """The answer of the endpoint. None: the session does not see it."""
     token = _token(visit)
     if token.owner is not None or not token.allows("offers:read"):
         return None
     first, last = state.span.first.isoformat(), state.span.last.isoformat()
     asked = {"from": first, "to": last, "tz": state.zone.name}
-    marks: list[dict[str, Any]] = (await ask(visit, "/marks", asked)).body["data"]
-    return marks
+    return (await ask(visit, "/marks", asked)).body
 
 
 def _told(mark: dict[str, Any]) -> str:

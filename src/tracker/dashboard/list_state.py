@@ -74,9 +74,9 @@ class ListState(NamedTuple):
     def _filters(self) -> list[Pair]:
         others = _OF_PAGE | _OF_ORDER | _OF_PART
         own = [pair for pair in self.pairs if pair[0] not in others]
-        return [*own, *((name, "") for name in self.all(WITHOUT)), *self._days()]
+        return [*own, *((name, "") for name in self.all(WITHOUT)), *self.days()]
 
-    def _days(self) -> list[Pair]:
+    def days(self) -> list[Pair]:
         """The first and last day of the period. A wrong time zone is left to the endpoint, which names it."""
         days = periods.PERIODS.get(self.get("period"))
         try:

@@ -18,6 +18,7 @@ from tracker.dashboard.visit import Visit
 from tracker.store.catalogue.edit import Row
 
 LINKS: Final = f"{ROOT}/links"
+_PERIODS: Final = {"hour": "an hour", "day": "a day", "month": "a month", "total": "in total"}
 _OFFER: Final[Kind] = kind_of("offer")
 
 
@@ -44,12 +45,13 @@ async def _fill(visit: Visit) -> tuple[list[dict[str, Any]], str]:
         rows = (await ask(visit, "/offers/{offer_id}/cap-fill", at=at)).body["data"]
     except RefusedError as error:
         return [], error.fault.text
-    return [row | {"meter": _meter(row)} for row in rows], ""
+    named = [row | {"called": f"{row['counts']} {_PERIODS[row['period']]}"} for row in rows]
+    return [row | {"meter": _meter(row)} for row in named], ""
 
 
 def _meter(row: Row) -> Any:
     whose = "all affiliates" if row["affiliate_id"] is None else f"affiliate {row['affiliate_id']}"
-    return charts.meter(f"{row['counts']}, {row['period']}, {whose}", Decimal(row["used"]), row["amount"])
+    return charts.meter(f"{row['called']}, {whose}", Decimal(row["used"]), row["amount"])
 
 
 class Missing(NamedTuple):

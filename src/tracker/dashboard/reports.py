@@ -222,7 +222,7 @@ def _basis(state: State, dated: State) -> str:
     compared = words.COMPARISONS.get(state.get("compare"))
     if state.get("compare") == "custom":
         compared = f"{state.get('compare_from')} to {state.get('compare_to')}"
-    return f"{text}, compared with {compared}" if compared else text
+    return f"{text}, compared in small with {compared}" if compared else text
 
 
 def _notes(body: Mapping[str, Any]) -> list[str]:

@@ -33,6 +33,7 @@ SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9,
     least(now() + $10::interval, (SELECT expires_at FROM token WHERE id = $8))
 RETURNING {edit.as_object(SHARES)}
 """  # noqa: S608
+_NUMBER = "SELECT count(*) FROM report_share WHERE user_id = $1 OR token_id = $2"
 _END = f"""
 UPDATE report_share SET ended_at = coalesce(ended_at, now()) WHERE id = $1 RETURNING {edit.as_object(SHARES)}
 """  # noqa: S608
@@ -86,6 +87,11 @@ async def add(connection: Connection, digest: bytes, author: Author, new: NewSha
         _ADD, digest, new.name, new.query, *owners, new.hides_money, *whose, new.lasts
     )
     return edit.read_object(SHARES, text)
+
+
+async def number_of(connection: Connection, author: Author) -> int:
+    """The number of shares that an author has made, with those that ended lately."""
+    return int(await connection.fetchval(_NUMBER, author.user_id, author.token_id))
 
 
 async def end(connection: Connection, id_: int) -> Row:
