@@ -24,6 +24,7 @@ PER_PAGE: Final = 50
 _PARTS = 20  # rows of a part that an object's page shows
 _FIRST_FILTERS = frozenset({"q", "status", "tag", "is_archived"})
 _MOST_NAMES = 200  # objects that a field suggests
+_FILTERS = {f"{table}_id": table for table in ("offer", "affiliate", "advertiser")}
 
 
 async def show_list(kind: Kind, visit: Visit, form: Form, fault: Fault | None) -> Response:
@@ -176,6 +177,12 @@ async def names_of(visit: Visit, kind: Kind) -> list[tuple[int, str]]:
     return [(row["id"], row["name"]) for row in body["data"]]
 
 
+async def name_at(visit: Visit, table: str, id_: int) -> str:
+    """The name of one object. A number alone is easily that of another one."""
+    name: str = (await ask(visit, kind_of(table).api_one, at={"id": id_})).body["name"]
+    return name
+
+
 async def with_ids(visit: Visit, form: Form, tables: Mapping[str, str]) -> Form:
     """A form in whose fields a person may write an object's whole name instead of its id: with the ids.
 
@@ -197,8 +204,8 @@ async def with_ids(visit: Visit, form: Form, tables: Mapping[str, str]) -> Form:
 
 
 async def _id_of(visit: Visit, kind: Kind, text: str) -> str:
-    """The id that an id or a name means. Where a kind has no search, a text stays as it is."""
-    if not text or text.removeprefix("-").isdecimal() or not kind.resource.table.searched:
+    """The id that a name means. A text without a letter is ids. Without a search, a text stays as it is."""
+    if not any(map(str.isalpha, text)) or not kind.resource.table.searched:
         return text
     body = (await ask(visit, kind.api, {"q": text, "per_page": _MOST_NAMES})).body
     ids = [str(row["id"]) for row in body["data"] if row["name"].casefold() == text.casefold()]
@@ -207,3 +214,17 @@ async def _id_of(visit: Visit, kind: Kind, text: str) -> str:
     if not ids:
         raise ValueError(f"no {kind.noun} has this name or id")
     raise ValueError(f"{len(ids)} {kind.plural.lower()} have this name: write the id, {' or '.join(ids)}")
+
+
+async def address_with_ids(visit: Visit) -> str:
+    """The address of a list whose filters say names: with their ids. "" if it has no names.
+
+    A partner does not search the catalogue. Its filters are ids.
+
+    Raises:
+        RefusedError: no object has such a name, or several have it.
+    """
+    sent = Form(visit.request.query_params.multi_items())
+    tables = {name: table for name, table in _FILTERS.items() if allows_to_read(visit, kind_of(table))}
+    found = await with_ids(visit, sent, tables)
+    return with_query(visit.path, {name: found.all(name) for name in found}) if found != sent else ""

@@ -31,7 +31,7 @@ _OF_JSON: Final = (
     (re.compile(r"^true: "), ""),
     (re.compile(r"^true "), "Marked "),
 )
-"""What descriptions say of JSON, and what a form says: boxes are marked, fields are empty, defaults are there."""
+"""What descriptions say of JSON, and what a form says: its boxes are marked, and its fields are empty."""
 _WORDS = {
     "id": "id",
     "ids": "ids",
@@ -41,6 +41,7 @@ _WORDS = {
     "iso": "ISO",
     "http": "HTTP",
     "os": "system",
+    "email": "e-mail",
 }
 
 
