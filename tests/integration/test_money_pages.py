@@ -150,8 +150,9 @@ async def test_entry_is_shown_and_then_booked_once(site: Site) -> None:
         entry = {"affiliate_id": "513", "advertiser_id": "", "kind": "payment", "amount": amount}
         entry |= {"currency": currency, "booked_at": "", "reason": "October", "reference": f"SEPA {currency}"}
         before = await site.sql("SELECT id FROM manual_entry")
-        await browser.post(path, **entry, do="preview")
+        await browser.post(path, **entry | {"affiliate_id": "john doe"}, do="preview")
         assert change in text_of(browser.text), text_of(browser.text)
+        assert "affiliate 513, John Doe" in text_of(browser.text)
         assert await site.sql("SELECT id FROM manual_entry") == before, "a preview books nothing"
         fields = await hidden(browser)
         assert {name: fields[name] for name in entry} == entry

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 
 from tracker.dashboard.asking import Answer, ask
 from tracker.dashboard.catalogue_kinds import kind_of
-from tracker.dashboard.catalogue_views import names_of, with_ids
+from tracker.dashboard.catalogue_views import name_at, names_of, with_ids
 from tracker.dashboard.conversions import may_write
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import HEADERS, ROOT, Fault, html, redirect
@@ -73,6 +73,8 @@ async def _page(
     answer = await _run(visit)
     values = {
         "run": answer.body,
+        "offer": await name_at(visit, "offer", answer.body["offer_id"]),
+        "affiliate": await name_at(visit, "affiliate", answer.body["affiliate_id"]),
         "said": _SAID,
         "given": form or Form([("order_id", f"test-{answer.body['id']}")]),
         "fired": fired,
