@@ -347,6 +347,25 @@ async def test_offer_shows_what_it_lacks_and_how_full_its_caps_are(demo: Desk) -
     assert "no active URL" not in text
 
 
+ABOUT_PARTIES = ("reports?{0}", "clicks?{0}", "conversions?{0}", "money/statements?party={1}&amp;{0}")
+
+
+async def test_page_of_a_partner_leads_to_what_is_known_of_it(demo: Desk) -> None:
+    """Each link opens a page that has taken its filter. A role that may not see money gets no link to it."""
+    for role, seen in (("admin", ABOUT_PARTIES), ("analyst", ABOUT_PARTIES[:3])):
+        await demo.site.add_user(f"{role}@pages.test", role)
+        browser = demo.site.browser()
+        await browser.sign_in(f"{role}@pages.test")
+        for party, id_ in (("affiliate", 513), ("advertiser", 1)):
+            text = (await browser.get(f"/dashboard/{party}s/{id_}")).text
+            for form in ABOUT_PARTIES:
+                path = form.format(f"{party}_id={id_}", party)
+                assert (role, path, path in text) == (role, path, form in seen)
+            for form in seen:
+                path = form.format(f"{party}_id={id_}", party).replace("&amp;", "&")
+                assert (path, (await browser.get(f"/dashboard/{path}")).status_code) == (path, 200)
+
+
 async def test_offer_is_copied_on_its_page(demo: Desk) -> None:
     form = await demo.form("offers/3/copy")
     assert form["name"] == ["Test Offer (copy)"]
