@@ -13,6 +13,7 @@ from tracker.catalogue.resource import READ
 from tracker.dashboard.asking import RefusedError, ask
 from tracker.dashboard.catalogue_kinds import kind_of
 from tracker.dashboard.catalogue_views import names_of, with_ids
+from tracker.dashboard.click_words import COLUMNS
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import Fault, html
 from tracker.dashboard.navigation import Access
@@ -26,7 +27,7 @@ from tracker.people.qr_code import picture
 _SAID: Final = ("offer_url_id", "source", "external_id", *AFF_SUBS, "url", "host")
 OF_LINK: Final[Mapping[str, str]] = {"offer_id": "offer", "affiliate_id": "affiliate"}
 """The fields that a link needs, each with the table of what it names."""
-_SUBS_AT_FIRST = 5
+_SUBS_AT_FIRST = AFF_SUBS[:5]
 _MOST_NAMES = 200
 _CHROME = "AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0"
 _SAFARI = "AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.6"
@@ -62,7 +63,7 @@ async def _show(visit: Visit, _form: Form, _fault: Fault | None) -> Response:
         "affiliates": await names_of(visit, kind_of("affiliate")),
         "hosts": await _hosts(visit),
         "urls": [] if fault else await _urls(visit, sent),
-        "subs": [name for n, name in enumerate(AFF_SUBS) if n < _SUBS_AT_FIRST or sent.get(name)],
+        "subs": [(name, COLUMNS[name]) for name in AFF_SUBS if name in _SUBS_AT_FIRST or sent.get(name)],
         "devices": [(name, label) for name, (label, _) in DEVICES.items()],
         "countries": known("country"),
         "link": link,
