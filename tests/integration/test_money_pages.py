@@ -172,6 +172,19 @@ async def test_entry_is_shown_and_then_booked_once(site: Site) -> None:
         assert "is booked" in browser.text
 
 
+async def test_filter_takes_a_name_and_the_address_has_its_id(site: Site) -> None:
+    browser = await signed_in(site)
+    for page in (*MONEY, "money/entries", "money/corrections"):
+        path = f"{ROOT}/{page}?party=affiliate&affiliate_id="
+        if page not in MONEY:
+            path = f"{ROOT}/{page}?affiliate_id="
+        await browser.get(f"{path}john+doe")
+        assert (page, browser.location) == (page, f"{path}513")
+        assert (await browser.get(f"{path}513")).status_code == 200
+        await browser.get(f"{path}Nobody")
+        assert (page, 'id="affiliate_id-fault"' in browser.text) == (page, True)
+
+
 async def test_wrong_field_is_named_beside_it(site: Site) -> None:
     browser = await signed_in(site)
     path = f"{ROOT}/money/entries/new"

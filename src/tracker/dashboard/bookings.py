@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from starlette.responses import Response
 
 from tracker.dashboard.asking import RefusedError, ask, query_string
-from tracker.dashboard.catalogue_views import name_at, with_ids
+from tracker.dashboard.catalogue_views import address_with_ids, name_at, with_ids
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
 from tracker.dashboard.lists import Listed, listed
@@ -70,6 +70,8 @@ async def _show_list(
     visit: Visit, fault: Fault | None, source: str, template: str, names: Sequence[str]
 ) -> Response:
     """A list of what was booked. `source`: the path of the API. `names`: the filters."""
+    if fault is None and (address := await address_with_ids(visit)):
+        return redirect(address)
     assert visit.session
     values = {
         "found": await listed(visit, source, names, fault),
