@@ -10,7 +10,7 @@ WORKERS = $(shell $(BIN)/python -c 'import os; print(min(len(os.sched_getaffinit
 PARALLEL = -n $(WORKERS) --dist loadscope --no-loadscope-reorder --max-worker-restart 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install build run test test-unit test-pure check package screenshots fuzz bench bench-load bench-reads load chaos geoip docs clean
+.PHONY: help install build run test test-unit test-pure check package screenshots fuzz bench bench-load bench-reads bench-pages load chaos geoip docs clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ bench: build ## Measure the edge and the writer side by side with bare uvicorn, 
 
 bench-reads: build ## Measure the read API at 1 and 10 million clicks (half an hour, 15 GB of /tmp)
 	$(BIN)/python -m loadtests.bench_reads
+
+bench-pages: build ## Measure the pages of the dashboard at 10 million clicks (half an hour, 15 GB of /tmp)
+	$(BIN)/python -m loadtests.bench_pages
 
 bench-load: build ## Measure what all cores carry from the click to the table, and what a network needs
 	$(BIN)/python -m loadtests.end_to_end

@@ -26,7 +26,7 @@ from loadtests.subjects import CannotMeasure, open_house, resident
 from tracker.errors import CannotStartError
 from tracker.store.tokens import create_token
 
-SIZES = {"100k": 100_000, "1m": 1_000_000, "10m": 10_000_000}
+SIZES = {"100k": 100_000, "1m": 1_000_000, "2m": 2_000_000, "10m": 10_000_000}
 _BYTES_A_CLICK = 1_500  # with indexes, and with what a fill leaves in the WAL meanwhile
 _WARM_UP = 3
 _ROOT = "/backend/open-api/v1/users"
@@ -107,7 +107,7 @@ class Size(NamedTuple):
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
-        _check_room(max(SIZES[name] for name in arguments.sizes))
+        check_room(max(SIZES[name] for name in arguments.sizes))
         sizes = [asyncio.run(_measure(SIZES[name], arguments.rounds)) for name in arguments.sizes]
     except (CannotMeasure, CannotStartError, TimeoutError, KeyboardInterrupt) as error:
         print(f"bench-reads: {str(error) or 'interrupted'}", file=sys.stderr)
@@ -130,7 +130,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _check_room(clicks: int) -> None:
+def check_room(clicks: int) -> None:
+    """Raises CannotMeasure if the temporary directory is too small for so many clicks."""
     free, wanted = shutil.disk_usage(tempfile.gettempdir()).free, clicks * _BYTES_A_CLICK
     if free < wanted:
         raise CannotMeasure(

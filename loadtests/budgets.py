@@ -64,6 +64,10 @@ PAGE = Budget(10)
 REPORT = Budget(50)
 SUB_IDS = Budget(1000)  # of an affiliate's month
 EXPORT = Budget(100_000, is_floor=True)
+# Of a page of the dashboard at 10 million clicks: milliseconds, and bytes with its style and scripts.
+PAGE_KEPT = Budget(150)  # sums are kept, or it reads few rows
+PAGE_READ = Budget(500)  # it reads clicks one by one
+PAGE_BYTES = Budget(150_000)
 # Of Valkey's memory, bytes. Below some 650,000 visitors a day their buckets weigh more.
 VISITOR = Budget(40)
 

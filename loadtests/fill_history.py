@@ -90,6 +90,14 @@ SELECT hash, hash, id, offer_id, true, (ARRAY['approved', 'approved', 'pending',
 FROM click WHERE id % $1 = 0 AND status = 'accepted'
 """
 
+_BOOKED = """
+INSERT INTO conversion_entry (conversion_id, booked_at, kind, is_adjustment, offer_id, advertiser_id,
+    affiliate_id, payout, payout_currency, revenue, revenue_currency)
+SELECT id, created_at, 'approval', false, offer_id, advertiser_id,
+    affiliate_id, payout, payout_currency, revenue, revenue_currency
+FROM conversion WHERE status = 'approved'
+"""
+
 
 async def fill(dsn: str, clicks: int, days: int = DAYS) -> None:
     """Make so many clicks, spread over the days before today, their counts and conversions."""
@@ -103,6 +111,7 @@ async def fill(dsn: str, clicks: int, days: int = DAYS) -> None:
             await partitions.create_ahead(connection, day)
             await _fill_day(connection, day, clicks * (number + 1) // days - clicks * number // days)
         await connection.execute(_CONVERSIONS, CONVERTED_OF)
+        await connection.execute(_BOOKED)
         while await connection.fetchval("SELECT EXISTS (SELECT FROM conversion_delta)"):
             await conversion_counts.add_up(connection)
         await rollups.build_missing(connection, today)

@@ -9,7 +9,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -209,13 +209,18 @@ class House:
         """A database with so many offers and affiliates. `asks_device`: URLs contain the device's system."""
         await migrate(await self.create_database(name))
         more = "&os={device_os}" if asks_device else ""
-        await _execute(self.dsn(name), _CATALOGUE.format(offers=offers, affiliates=affiliates, more=more))
+        await execute(self.dsn(name), _CATALOGUE.format(offers=offers, affiliates=affiliates, more=more))
 
     async def create_database(self, name: str) -> str:
         """An empty database; returns its DSN."""
         admin = self.postgres.url.replace(ROLE, ADMIN, 1)
-        await _execute(admin, f"CREATE DATABASE {name} OWNER {ROLE}")
+        await execute(admin, f"CREATE DATABASE {name} OWNER {ROLE}")
         return self.dsn(name)
+
+    async def has_database(self, name: str) -> bool:
+        """Whether a database was made, maybe by an earlier house in the same directory."""
+        async with connected(self.postgres.url) as connection:
+            return bool(await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", name))
 
     async def start_api(self, database: str) -> tuple[int, int]:
         """Start an API that refuses nobody for asking often; returns its port and process."""
@@ -285,15 +290,22 @@ class House:
 
 @asynccontextmanager
 async def open_house(
-    cores: Cores = Cores(), under: Sequence[str] = (), within: Sequence[str] = ()
+    cores: Cores = Cores(),
+    under: Sequence[str] = (),
+    within: Sequence[str] = (),
+    kept: Path | None = None,
 ) -> AsyncIterator[House]:
     """Engines in a temporary directory, and what is started beside them: it all ends with the block.
 
     `under`: the command that servers are run under, such as valgrind with its options. `within`: the module
-    that runs them, with its options. "{directory}" is the house's own.
+    that runs them, with its options. "{directory}" is the house's own. `kept`: a directory that stays, where
+    engines find their data again.
     """
     async with AsyncExitStack() as stack:
-        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="tracker-bench-"))
+        made = (
+            tempfile.TemporaryDirectory(prefix="tracker-bench-") if kept is None else nullcontext(str(kept))
+        )
+        directory = stack.enter_context(made)
         os.chmod(directory, 0o755)  # noqa: S103 - root's engines run as somebody else
         options = ([word.format(directory=directory) for word in words] for words in (under, within))
         house = House(stack, Path(directory), cores, *options)
@@ -373,10 +385,17 @@ def _free_port() -> int:
         return port
 
 
-async def _execute(dsn: str, statements: str) -> None:
+async def execute(dsn: str, statements: str) -> None:
+    async with connected(dsn) as connection:
+        await connection.execute(statements)
+
+
+@asynccontextmanager
+async def connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection of its own, closed with the block."""
     connection = await asyncpg.connect(dsn)
     try:
-        await connection.execute(statements)
+        yield connection
     finally:
         await connection.close()
 

@@ -1,4 +1,4 @@
-"""The history of bench-reads is one that the tracker could have made."""
+"""The history of bench-reads and bench-pages is one that the tracker could have made."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from contextlib import closing
 
 import pytest
 
-from loadtests import bench_reads, fill_history
+from loadtests import bench_pages, bench_reads, fill_history
 from loadtests.budgets import PAGE
 from tests.e2e.running import free_port
 from tests.integration.api_client import api_process
+from tracker.dashboard.navigation import MENU
 from tracker.settings import Settings
 from tracker.store.clicks import recount
 from tracker.store.db import connect
@@ -39,6 +40,34 @@ async def test_history_is_counted_and_answers_all_queries(database: Settings) ->
             for question in bench_reads.questions(known):
                 assert bench_reads.timed(client, question.path, 2).p50 > 0
             assert known["pages"] == CLICKS // 200
+            places = bench_pages.known_of(client)
+        admin = await bench_pages.sign_in(database.postgres_dsn, "admin", [])
+        affiliate = await bench_pages.sign_in(
+            database.postgres_dsn, "affiliate", [fill_history.BIG_AFFILIATE]
+        )
+        opened = [*bench_pages.pages_of_admin(places)]
+        assert menu_of_the_network() <= {page.path for page in opened}
+        for secret, pages in ((admin, opened), (affiliate, bench_pages.pages_of_affiliate(places))):
+            with closing(bench_pages.Browser(port, secret)) as browser:
+                for page in pages:
+                    assert browser.open(f"/dashboard{page.path}")
+                assert browser.files('<link href="/dashboard/static/style.css?x">') > 1_000
+
+
+def menu_of_the_network() -> set[str]:
+    """The pages of the menu, as the benchmark writes them, without those of partners."""
+    paths = {path.removeprefix("/dashboard") for section in MENU.values() for path in section}
+    return {path for path in paths if not path.startswith("/own-")} - {"/", "/reports"}
+
+
+def test_row_of_a_page_names_a_missed_budget() -> None:
+    page = bench_pages.Opened("offers", "/offers")
+    for whole, p50, words in (
+        (150_000, 150.0, "≤ 150 ok"),
+        (150_001, 151.0, "≤ 150 OVER, bytes ≤ 150,000 OVER"),
+    ):
+        taken = bench_pages.Measured(140.0, p50, 200.0, 9.0, 3.0, 40_000, whole)
+        assert bench_pages.row(page, taken).endswith(f"  {words}")
 
 
 def test_sizes_stand_side_by_side() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 from starlette.responses import Response
@@ -26,10 +27,12 @@ _PER_PAGE = 50
 
 
 async def _show_state(visit: Visit, _form: Form, fault: Fault | None) -> Response:
-    findings = (await ask(visit, "/findings")).body["data"]
-    findings.sort(key=lambda finding: _WORST_FIRST.index(finding["level"]))
-    ledger, problem = await _unless_away(visit, LEDGER)
-    orphans, orphan_problem = await _unless_away(visit, "/unmatched-hits", limit=_ORPHANS)
+    answer, (ledger, problem), (orphans, orphan_problem) = await asyncio.gather(
+        ask(visit, "/findings"),
+        _unless_away(visit, LEDGER),
+        _unless_away(visit, "/unmatched-hits", limit=_ORPHANS),
+    )
+    findings = sorted(answer.body["data"], key=lambda finding: _WORST_FIRST.index(finding["level"]))
     values = {
         "findings": findings,
         "wrong": sum(finding["level"] != "ok" for finding in findings),

@@ -16,7 +16,7 @@ _STATEMENT = """
 SELECT whose, name, said, count(*) AS times
 FROM (SELECT {whose} AS whose, {columns} FROM {table} ORDER BY {newest} DESC LIMIT $1) AS latest,
 LATERAL (VALUES {pairs}) AS text (name, said)
-WHERE left(ltrim(said), 1) IN ('{{', '[', '<', '$', '%', '#', '_')
+WHERE said <> '' AND left(ltrim(said), 1) IN ('{{', '[', '<', '$', '%', '#', '_')
 GROUP BY whose, name, said
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
 
 from tracker.edge.catalogue.catalogue import Catalogue
 from tracker.ops.doctor.finding import Finding, cannot_read
@@ -10,31 +11,66 @@ from tracker.ops.doctor.servers import StreamResult
 from tracker.ops.upgrade import checks as upgrade
 from tracker.ops.upgrade.concern import Concern
 from tracker.settings import Settings
-from tracker.store import db
+from tracker.store import db, feeds
 from tracker.store.catalogue import read as stored_catalogue
 from tracker.store.conversions import goal_prices
 from tracker.store.conversions.goal_prices import FineAmount, Unpriced
+from tracker.store.db import Connection
 
 _MOST_GOALS_NAMED = 5
 _MOST_ROWS_NAMED = 5
+_AGE = """
+SELECT pg_postmaster_start_time(), date_trunc('hour', now()), oid
+FROM pg_database WHERE datname = current_database()
+"""
+
+
+class _Rows(NamedTuple):
+    """What is found in the rows of a catalogue."""
+
+    unusable: Sequence[Finding]
+    strange: Sequence[Finding]
+
+
+_found: Final[dict[tuple[object, ...], _Rows]] = {}  # of the last version that was read
 
 
 async def check(settings: Settings, _: StreamResult) -> list[Finding]:
     """The rows that edges leave out of the catalogue, goals without a price, and odd rows."""
     assert settings.postgres_dsn
-    catalogue = Catalogue()
     try:
         connection = await db.connect(settings.postgres_dsn)
         try:
-            secret = await stored_catalogue.visitor_secret(connection)
-            await catalogue.load(secret, stored_catalogue.read_all(connection))
-            concerns = await upgrade.concerns(connection, *upgrade.OF_CATALOGUE)
+            rows = await _rows(connection)
             unpriced = await goal_prices.without_price(connection)
             fine = await goal_prices.finer_than_units(connection)
         finally:
             await connection.close()
     except (*db.UNREACHABLE, db.REFUSED) as error:
         return [cannot_read("catalogue", error, "run `tracker migrate`")]
+    return [*rows.unusable, *_prices(unpriced, fine), *rows.strange]
+
+
+async def _rows(connection: Connection) -> _Rows:
+    """What is found in the rows. They are read once for each version of the catalogue, because all are read.
+
+    The start of the server is a part of the version: a crash can take the numbers back. So is the hour:
+    terms end by themselves.
+    """
+    reach = await feeds.reach(connection, feeds.CATALOGUE)
+    version = (*await connection.fetchrow(_AGE), reach.upto)
+    if version not in _found:
+        rows = await _read(connection)
+        _found.clear()
+        _found[version] = rows
+    return _found[version]
+
+
+async def _read(connection: Connection) -> _Rows:
+    catalogue = Catalogue()
+    secret = await stored_catalogue.visitor_secret(connection)
+    await catalogue.load(secret, stored_catalogue.read_all(connection))
+    concerns = await upgrade.concerns(connection, *upgrade.OF_CATALOGUE)
     advice = "correct the row: edges apply it within a second"
     findings = [
         Finding("catalogue", "fail", f"{table} {key}: {why}", advice)
@@ -42,7 +78,7 @@ async def check(settings: Settings, _: StreamResult) -> list[Finding]:
         for why in whys
     ]
     sound = f"{len(catalogue.offers)} offers, {len(catalogue.affiliates)} affiliates"
-    return [*(findings or [Finding("catalogue", "ok", sound)]), *_prices(unpriced, fine), *_strange(concerns)]
+    return _Rows(findings or [Finding("catalogue", "ok", sound)], _strange(concerns))
 
 
 def _strange(concerns: Mapping[str, Sequence[Concern]]) -> list[Finding]:
