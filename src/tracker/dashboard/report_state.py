@@ -27,7 +27,7 @@ _OF_PAGE: Final = ("rows", "open", "chart", WITHOUT)
 _JOINED: Final = ("group_by", "measures")
 _DAYS: Final = ("created_from", "created_to")
 _USUAL: Final = (
-    *("clicks", "uniques", "invalid", "conversions_approved", "conversions_pending"),
+    *("clicks", "uniques", "invalid", "gross", "conversions_approved", "conversions_pending"),
     *("payout", "revenue", "cr", "epc", "profit"),
 )
 """The measures of a page whose address names none. Their order is that of the form, so it moves no column."""
