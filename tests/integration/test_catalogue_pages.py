@@ -113,6 +113,16 @@ async def test_every_kind_is_made_changed_and_archived(demo: Desk) -> None:
         assert is_archived is True or not kind.resource.table.can_archive
 
 
+async def test_object_is_named_by_its_name_where_one_has_it(demo: Desk) -> None:
+    form = await demo.form("offers/new")
+    await demo.send("offers/new", form, name="Coffee", advertiser_id=" playgames ")
+    (coffee,) = (await demo.api.get(f"{ROOT}/offers?q=Coffee")).json()["data"]
+    assert coffee["advertiser_id"] == 1
+    ids = [(await demo.api.post(f"{ROOT}/advertisers", json={"name": "Twin"})).json()["id"] for _ in "12"]
+    answer = await demo.send("offers/new", form, name="Tea", advertiser_id="Twin")
+    assert (answer.status_code, f"write the id, {ids[0]} or {ids[1]}" in answer.text) == (422, True)
+
+
 async def test_form_that_nobody_touched_changes_nothing(desk: Desk, importer: Importer) -> None:
     """Each value of each sample comes back from its page as it went in."""
     done = await importer.run("catalogue", importer.file("all.yaml", EVERY_KIND.read_text()))
@@ -163,7 +173,12 @@ async def test_stale_form_shows_both_values_and_saves_the_chosen_ones(demo: Desk
 WRONG: list[tuple[str, Fields, str, str]] = [
     ("offers/new", {"name": ["X"]}, "advertiser_id", "is missing"),
     ("offers/new", {"name": ["X"], "advertiser_id": ["99"]}, "advertiser_id", "matches no advertiser"),
-    ("offers/new", {"name": ["X"], "advertiser_id": ["one"]}, "advertiser_id", "must be a valid integer"),
+    (
+        "offers/new",
+        {"name": ["X"], "advertiser_id": ["Play"]},
+        "advertiser_id",
+        "no advertiser has this name",
+    ),
     (
         "offers/new",
         {"name": ["X"], "advertiser_id": ["1"], "targeting_0_more": ["DE"]},
@@ -332,6 +347,25 @@ async def test_offer_shows_what_it_lacks_and_how_full_its_caps_are(demo: Desk) -
     assert "no active URL" not in text
 
 
+ABOUT_PARTIES = ("reports?{0}", "clicks?{0}", "conversions?{0}", "money/statements?party={1}&amp;{0}")
+
+
+async def test_page_of_a_partner_leads_to_what_is_known_of_it(demo: Desk) -> None:
+    """Each link opens a page that has taken its filter. A role that may not see money gets no link to it."""
+    for role, seen in (("admin", ABOUT_PARTIES), ("analyst", ABOUT_PARTIES[:3])):
+        await demo.site.add_user(f"{role}@pages.test", role)
+        browser = demo.site.browser()
+        await browser.sign_in(f"{role}@pages.test")
+        for party, id_ in (("affiliate", 513), ("advertiser", 1)):
+            text = (await browser.get(f"/dashboard/{party}s/{id_}")).text
+            for form in ABOUT_PARTIES:
+                path = form.format(f"{party}_id={id_}", party)
+                assert (role, path, path in text) == (role, path, form in seen)
+            for form in seen:
+                path = form.format(f"{party}_id={id_}", party).replace("&amp;", "&")
+                assert (path, (await browser.get(f"/dashboard/{path}")).status_code) == (path, 200)
+
+
 async def test_offer_is_copied_on_its_page(demo: Desk) -> None:
     form = await demo.form("offers/3/copy")
     assert form["name"] == ["Test Offer (copy)"]
@@ -359,7 +393,9 @@ LINKS: list[tuple[str, int, list[str]]] = [
     ("?offer_id=3&affiliate_id=513&url=https://x.example/", 422, ['id="url-fault"']),
     ("?offer_id=3&affiliate_id=513&country=Nowhere", 422, ['id="country-fault"', "affiliate_id=513"]),
     ("?offer_id=3&affiliate_id=99", 404, ["no affiliate 99"]),
-    ("?offer_id=3", 422, ['id="affiliate_id-fault"']),
+    ("?offer_id=3", 200, ['value="3"', "The link appears here"]),
+    ("?offer_id=test+offer&affiliate_id=john+doe", 200, ["/offer/3?affiliate_id=513"]),
+    ("?offer_id=Test&affiliate_id=513", 422, ['id="offer_id-fault"', "no offer has this name or id"]),
 ]
 
 

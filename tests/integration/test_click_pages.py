@@ -173,7 +173,7 @@ async def test_columns_are_chosen_for_the_page_and_its_files(site: Site) -> None
 
 
 WRONG: list[tuple[str, str, str]] = [
-    ("offer_id=x", "f-offer_id", "Offer: is not a whole number"),
+    ("offer_id=x", "f-offer_id", "Offer: no offer has this name or id"),
     ("created_from=yesterday&status=accepted", "f-created_from", "From: is neither"),
     ("tz=Mars", "f-tz", "Time zone: is not the name"),
     ("exclude_country_code=Atlantis", "f-exclude_country_code", "Country: "),
@@ -191,6 +191,22 @@ async def test_wrong_filter_is_told_beside_its_field(site: Site) -> None:
         assert browser.page.status_code == 422
         assert said in browser.text, query
         assert not field or f'aria-describedby="{field}-fault"' in browser.text, query
+
+
+async def test_filter_takes_a_name_and_the_address_has_its_id(site: Site) -> None:
+    """Of a partner a name stays wrong: it does not search the network's catalogue."""
+    await site.add_user("of513@pages.test", "affiliate", affiliate_ids=[513])
+    partner, browser = site.browser(), await signed_in(site)
+    await partner.sign_in("of513@pages.test")
+    for path in (CLICKS, "/dashboard/conversions"):
+        asked = f"{path}?columns=id&columns=country_code&period=all&affiliate_id=john+doe"
+        await browser.get(asked)
+        assert browser.location == asked.replace("john+doe", "513")
+        assert (await browser.get(browser.location)).status_code == 200
+        await browser.get(f"{path}?affiliate_id=Nobody")
+        assert (browser.page.status_code, "no affiliate has this name or id" in browser.text) == (422, True)
+        await partner.get(asked)
+        assert (partner.page.status_code, "John" in partner.text) == (422, False)
 
 
 async def test_every_cell_address_opens_the_page_with_its_total(site: Site) -> None:

@@ -150,8 +150,9 @@ async def test_entry_is_shown_and_then_booked_once(site: Site) -> None:
         entry = {"affiliate_id": "513", "advertiser_id": "", "kind": "payment", "amount": amount}
         entry |= {"currency": currency, "booked_at": "", "reason": "October", "reference": f"SEPA {currency}"}
         before = await site.sql("SELECT id FROM manual_entry")
-        await browser.post(path, **entry, do="preview")
+        await browser.post(path, **entry | {"affiliate_id": "john doe"}, do="preview")
         assert change in text_of(browser.text), text_of(browser.text)
+        assert "affiliate 513, John Doe" in text_of(browser.text)
         assert await site.sql("SELECT id FROM manual_entry") == before, "a preview books nothing"
         fields = await hidden(browser)
         assert {name: fields[name] for name in entry} == entry
@@ -169,6 +170,19 @@ async def test_entry_is_shown_and_then_booked_once(site: Site) -> None:
         assert len(rows) == 1
         await browser.get(answer.headers["location"])
         assert "is booked" in browser.text
+
+
+async def test_filter_takes_a_name_and_the_address_has_its_id(site: Site) -> None:
+    browser = await signed_in(site)
+    for page in (*MONEY, "money/entries", "money/corrections"):
+        path = f"{ROOT}/{page}?party=affiliate&affiliate_id="
+        if page not in MONEY:
+            path = f"{ROOT}/{page}?affiliate_id="
+        await browser.get(f"{path}john+doe")
+        assert (page, browser.location) == (page, f"{path}513")
+        assert (await browser.get(f"{path}513")).status_code == 200
+        await browser.get(f"{path}Nobody")
+        assert (page, 'id="affiliate_id-fault"' in browser.text) == (page, True)
 
 
 async def test_wrong_field_is_named_beside_it(site: Site) -> None:

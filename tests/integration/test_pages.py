@@ -485,3 +485,27 @@ async def test_last_times_of_the_calendar_are_shown(database: Settings, end: str
         assert f"<dt>Ends</dt><dd>{shown}</dd>" in anna.text
         await ben.get("/dashboard/own-offers")
         assert f"ends {shown}" in ben.text
+
+
+LINKS: list[tuple[str, dict[str, list[int]], list[str]]] = [
+    ("admin", {}, ["/dashboard/links"]),
+    ("affiliate", {"affiliate_ids": [513]}, ["/dashboard/own-links"]),
+    ("advertiser", {"advertiser_ids": [1]}, []),
+]
+
+
+@pytest.mark.parametrize(("role", "own", "links"), LINKS)
+async def test_empty_pages_lead_to_the_links_that_a_session_may_make(
+    site: Site, role: str, own: dict[str, list[int]], links: list[str]
+) -> None:
+    await site.sql("INSERT INTO advertiser (id, name) VALUES (1, 'A')")
+    await site.sql("INSERT INTO affiliate (id, name) VALUES (513, 'B')")
+    await site.add_user(role=role, **own)
+    browser = site.browser()
+    await browser.sign_in("anna@pages.test")
+    for page in ("", "clicks?period=all"):
+        text = (await browser.get(f"/dashboard/{page}")).text
+        (empty,) = re.findall(r"<strong>No clicks yet</strong>.*?</div>", text, re.DOTALL)
+        assert (page, re.findall(r'href="([^"]+)"', empty)) == (page, links)
+    for place in links:
+        assert (await browser.get(place)).status_code == 200

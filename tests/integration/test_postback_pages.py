@@ -160,7 +160,7 @@ async def test_assistant_follows_a_test_to_its_end(site: Site) -> None:
     assert [one["value"] for one in inputs_of(browser.text) if one.get("name") == "offer_id"] == ["3"]
     await browser.post("/dashboard/test", offer_id="three", affiliate_id="513")
     assert (browser.page.status_code, 'id="offer_id-fault"' in browser.text) == (422, True)
-    await browser.post("/dashboard/test", offer_id="3", affiliate_id="513", aff_sub=HOSTILE)
+    await browser.post("/dashboard/test", offer_id="Test Offer", affiliate_id="513", aff_sub=HOSTILE)
     here = browser.location
     await browser.follow()
     assert HOSTILE not in browser.text

@@ -372,3 +372,15 @@ async def test_hostile_values_stay_text(site: Site) -> None:
     assert unescape(browser.text).count(hostile) > 1
     await browser.get(f"{PAGE}?{query}&open={urlencode({'aff_sub': hostile})}&compare={hostile}")
     assert hostile not in browser.text
+
+
+async def test_unfinished_day_beside_a_whole_one_is_told(site: Site) -> None:
+    browser = await signed_in(site)
+    for query, is_told in (
+        ("period=today&compare=previous", True),
+        ("period=last_7_days&compare=last_week", True),
+        ("period=today", False),
+        ("period=yesterday&compare=previous", False),
+    ):
+        await browser.get(f"{PAGE}?{query}")
+        assert (query, "Today is not over" in browser.text) == (query, is_told)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -153,3 +154,10 @@ def test_values_are_shown_in_words(value: Any, text: str) -> None:
 )
 def test_labels_are_words(name: str, label: str) -> None:
     assert label_of(name) == label
+
+
+def test_hints_of_forms_speak_of_boxes_and_empty_fields_not_of_json() -> None:
+    models = {model for one in RESOURCES for model in (one.fields, one.new or one.fields)}
+    hints = [control.hint for model in models for control in controls_of(model)]
+    assert [hint for hint in hints if re.search(r"\btrue\b|\bnull\b|TRACKER_", hint)] == []
+    assert {"Empty: all affiliates.", "One click can have several conversions of this goal."} <= {*hints}

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from starlette.responses import Response
 
 from tracker.dashboard.asking import RefusedError, ask, query_string
+from tracker.dashboard.catalogue_views import address_with_ids, name_at, with_ids
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
 from tracker.dashboard.lists import Listed, listed
@@ -69,6 +70,8 @@ async def _show_list(
     visit: Visit, fault: Fault | None, source: str, template: str, names: Sequence[str]
 ) -> Response:
     """A list of what was booked. `source`: the path of the API. `names`: the filters."""
+    if fault is None and (address := await address_with_ids(visit)):
+        return redirect(address)
     assert visit.session
     values = {
         "found": await listed(visit, source, names, fault),
@@ -111,12 +114,15 @@ async def _form_of(
 
 async def _show_new_entry(visit: Visit, form: Form, fault: Fault | None, preview: Any = None) -> Response:
     fields = _filled(visit, form, _OF_ENTRY)
-    return await _form_of(visit, "money_entry_new.html", fields, fault, preview)
+    parties = [name.removesuffix("_id") for name in _IDS if preview and preview[name]]
+    called = [await name_at(visit, party, preview[f"{party}_id"]) for party in parties]
+    return await _form_of(visit, "money_entry_new.html", fields, fault, preview, called=called)
 
 
 async def _send_new_entry(visit: Visit, form: Form) -> Response:
     if form.get("do") == "change":
         return await _show_new_entry(visit, form, None)
+    form = await with_ids(visit, form, {"affiliate_id": "affiliate", "advertiser_id": "advertiser"})
     answer, is_booked = await _book(visit, form, "/manual-entries", _body(form, _OF_ENTRY))
     if is_booked:
         return redirect(f"{ENTRIES}?done={answer['id']}")

@@ -16,7 +16,7 @@ from tracker.catalogue.validation import replacing
 from tracker.dashboard import rule_rows
 from tracker.dashboard.asking import Answer, RefusedError, ask
 from tracker.dashboard.catalogue_kinds import Kind, kind_of
-from tracker.dashboard.catalogue_views import current, names_of, trail
+from tracker.dashboard.catalogue_views import current, names_of, trail, with_ids
 from tracker.dashboard.fields import Control, beside, form_of, shown, written
 from tracker.dashboard.form import TOKEN, Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
@@ -53,7 +53,7 @@ async def send_new(kind: Kind, visit: Visit, form: Form) -> Response:
     controls = [one for one in kind.controls(visit, is_new=True) if not one.is_locked]
     if form.get("do") == "rule":
         return await show_new(kind, visit, form, None)
-    body = _read(controls, form)
+    body = await _read(visit, controls, form)
     plain = {one.name: one.default for one in controls}
     body = {name: value for name, value in body.items() if value != plain[name]}
     row = (await _change(visit, kind, controls, "POST", kind.api, body)).body
@@ -80,7 +80,7 @@ async def send_edit(kind: Kind, visit: Visit, form: Form) -> Response:
         return await _ask_which(visit, kind, controls, form, row)
     body = {
         name: replacing(row.get(name), value)
-        for name, value in _read(controls, form).items()
+        for name, value in (await _read(visit, controls, form)).items()
         if value != row.get(name) and form.get(_KEEP + name) != "now"
     }
     if not body:
@@ -91,12 +91,13 @@ async def send_edit(kind: Kind, visit: Visit, form: Form) -> Response:
     return done(visit, kind, answer.body)
 
 
-def _read(controls: list[Control], form: Form) -> dict[str, Any]:
+async def _read(visit: Visit, controls: list[Control], form: Form) -> dict[str, Any]:
     """The values of a form.
 
     Raises:
         RefusedError: texts cannot be read.
     """
+    form = await with_ids(visit, form, {one.name: one.names for one in controls if one.names})
     values, wrong = written(controls, form)
     if wrong:
         raise RefusedError(
@@ -176,7 +177,7 @@ async def _suggested(visit: Visit, controls: list[Control]) -> dict[str, list[tu
 
 async def _ask_which(visit: Visit, kind: Kind, controls: list[Control], form: Form, row: Row) -> Response:
     """Both values of each field that differs. What only others changed stays as they saved it."""
-    mine = _read(controls, form)
+    mine = await _read(visit, controls, form)
     before = await _row_at(visit, kind, form.get("version", ""))
     differing = [
         {

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any, Final
 
 from starlette.responses import Response
 
 from tracker.api.catalogue import query_model
 from tracker.catalogue.offers import OFFERS
-from tracker.dashboard.asking import Answer, ask
+from tracker.dashboard.asking import Answer, RefusedError, ask
 from tracker.dashboard.catalogue_kinds import OF_PEOPLE, Kind, Listed, filled, kind_of, with_query
 from tracker.dashboard.fields import Control, controls_of
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html
 from tracker.dashboard.navigation import Access
 from tracker.dashboard.visit import Visit
+from tracker.domain.normalise import trim
 from tracker.store.catalogue.edit import Row
 
 PER_PAGE: Final = 50
 _PARTS = 20  # rows of a part that an object's page shows
 _FIRST_FILTERS = frozenset({"q", "status", "tag", "is_archived"})
 _MOST_NAMES = 200  # objects that a field suggests
+_FILTERS = {f"{table}_id": table for table in ("offer", "affiliate", "advertiser")}
 
 
 async def show_list(kind: Kind, visit: Visit, form: Form, fault: Fault | None) -> Response:
@@ -172,3 +175,56 @@ async def names_of(visit: Visit, kind: Kind) -> list[tuple[int, str]]:
         return []
     body = (await ask(visit, kind.api, {"per_page": _MOST_NAMES, "sort": "name"})).body
     return [(row["id"], row["name"]) for row in body["data"]]
+
+
+async def name_at(visit: Visit, table: str, id_: int) -> str:
+    """The name of one object. A number alone is easily that of another one."""
+    name: str = (await ask(visit, kind_of(table).api_one, at={"id": id_})).body["name"]
+    return name
+
+
+async def with_ids(visit: Visit, form: Form, tables: Mapping[str, str]) -> Form:
+    """A form in whose fields a person may write an object's whole name instead of its id: with the ids.
+
+    `tables`: the table of each such field.
+
+    Raises:
+        RefusedError: no object has such a name, or several have it.
+    """
+    ids: dict[str, str] = {}
+    wrong: dict[str, str] = {}
+    for field, table in tables.items():
+        try:
+            ids[field] = await _id_of(visit, kind_of(table), trim(form.get(field, "")))
+        except ValueError as error:
+            wrong[field] = str(error)
+    if wrong:
+        raise RefusedError(Fault(HTTPStatus.UNPROCESSABLE_ENTITY, "Some names are not known.", fields=wrong))
+    return Form((name, ids.get(name) or value) for name in form for value in form.all(name))
+
+
+async def _id_of(visit: Visit, kind: Kind, text: str) -> str:
+    """The id that a name means. A text without a letter is ids. Without a search, a text stays as it is."""
+    if not any(map(str.isalpha, text)) or not kind.resource.table.searched:
+        return text
+    body = (await ask(visit, kind.api, {"q": text, "per_page": _MOST_NAMES})).body
+    ids = [str(row["id"]) for row in body["data"] if row["name"].casefold() == text.casefold()]
+    if len(ids) == 1:
+        return ids[0]
+    if not ids:
+        raise ValueError(f"no {kind.noun} has this name or id")
+    raise ValueError(f"{len(ids)} {kind.plural.lower()} have this name: write the id, {' or '.join(ids)}")
+
+
+async def address_with_ids(visit: Visit) -> str:
+    """The address of a list whose filters say names: with their ids. "" if it has no names.
+
+    A partner does not search the catalogue. Its filters are ids.
+
+    Raises:
+        RefusedError: no object has such a name, or several have it.
+    """
+    sent = Form(visit.request.query_params.multi_items())
+    tables = {name: table for name, table in _FILTERS.items() if allows_to_read(visit, kind_of(table))}
+    found = await with_ids(visit, sent, tables)
+    return with_query(visit.path, {name: found.all(name) for name in found}) if found != sent else ""

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from tracker.api.partner_access.schema import CLICKS as SEEN_BY_PARTNERS
 from tracker.dashboard.asking import ask, download
+from tracker.dashboard.catalogue_views import address_with_ids
 from tracker.dashboard.cell_links import WITHOUT
 from tracker.dashboard.click_words import COLUMNS, FILTERS, PERIODS
 from tracker.dashboard.form import Form
@@ -70,6 +71,8 @@ async def _show(visit: Visit, form: Form, fault: Fault | None) -> Response:
     state, keys = ListState.of(visit, _USUAL_PERIOD), _keys(visit)
     if fault is None and not all(visit.request.query_params.values()):
         return redirect(state.address())  # a browser sends the empty fields of a form, too
+    if fault is None and (address := await address_with_ids(visit)):
+        return redirect(address)
     columns = _chosen(state, keys) or [name for name in _SHOWN_FIRST if name in keys]
     filters = _filters(state, keys)
     values: dict[str, Any] = {

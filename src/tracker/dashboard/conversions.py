@@ -12,6 +12,7 @@ from starlette.responses import Response
 from tracker.api.conversions.endpoints import ALL
 from tracker.api.partner_access.schema import CONVERSIONS
 from tracker.dashboard.asking import RefusedError, ask, download
+from tracker.dashboard.catalogue_views import address_with_ids
 from tracker.dashboard.charts import Bar, Chart, histogram
 from tracker.dashboard.click_words import COLUMNS, PERIODS
 from tracker.dashboard.form import MAX_UPLOAD, Form, number_or_text
@@ -115,6 +116,8 @@ def _is_seen(name: str, keys: Sequence[str]) -> bool:
 
 
 async def _show(visit: Visit, _: Form, fault: Fault | None) -> Response:
+    if fault is None and (address := await address_with_ids(visit)):
+        return redirect(address)
     state, keys = ListState.of(visit, "last_30_days"), keys_of(visit)
     body: dict[str, Any] = {"data": [], "total": 0, "page": 1, "next_cursor": None}
     times = None

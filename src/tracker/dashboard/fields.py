@@ -22,6 +22,13 @@ MISSING: Final = object()
 """The value of a field that was left empty and cannot be empty."""
 
 _LONG = 10_000  # characters from which a text has several lines
+_OF_JSON: Final = (
+    (re.compile(r"Answers are in UTC\.|Default: TRACKER_[A-Z_]+\.|null: none\."), ""),
+    (re.compile(r"\bnull: "), "Empty: "),
+    (re.compile(r"^true: "), ""),
+    (re.compile(r"^true "), "Marked "),
+)
+"""What descriptions say of JSON, and what a form says: its boxes are marked, and its fields are empty."""
 _WORDS = {
     "id": "id",
     "ids": "ids",
@@ -31,6 +38,7 @@ _WORDS = {
     "iso": "ISO",
     "http": "HTTP",
     "os": "system",
+    "email": "e-mail",
 }
 
 
@@ -132,13 +140,20 @@ def _control(name: str, about: Mapping[str, Any], is_needed: bool) -> Control:
     return Control(
         name=name,
         kind=kind,
-        hint=about.get("description") or typed.get("description", ""),
+        hint=_hint(about.get("description") or typed.get("description", "")),
         options=options,
         default=default,
         may_be_null=len(branches) > 1,
         most=typed.get("maxLength", 0),
         example=str(examples[0]) if kind in ("text", "number") else "",
     )
+
+
+def _hint(description: str) -> str:
+    """What the API says of a field, in the words of a form."""
+    for words, ours in _OF_JSON:
+        description = words.sub(ours, description)
+    return sentence(" ".join(description.split()))
 
 
 def _empty(kind: Kind) -> Any:

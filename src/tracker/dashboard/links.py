@@ -12,7 +12,8 @@ from tracker.api.explain import Explained
 from tracker.catalogue.resource import READ
 from tracker.dashboard.asking import RefusedError, ask
 from tracker.dashboard.catalogue_kinds import kind_of
-from tracker.dashboard.catalogue_views import names_of
+from tracker.dashboard.catalogue_views import names_of, with_ids
+from tracker.dashboard.click_words import COLUMNS
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import Fault, html
 from tracker.dashboard.navigation import Access
@@ -23,8 +24,10 @@ from tracker.dashboard.visit import Visit
 from tracker.domain.click_fields import AFF_SUBS
 from tracker.people.qr_code import picture
 
-_OF_LINK: Final = ("offer_url_id", "source", "external_id", *AFF_SUBS, "url", "host")
-_SUBS_AT_FIRST = 5
+_SAID: Final = ("offer_url_id", "source", "external_id", *AFF_SUBS, "url", "host")
+OF_LINK: Final[Mapping[str, str]] = {"offer_id": "offer", "affiliate_id": "affiliate"}
+"""The fields that a link needs, each with the table of what it names."""
+_SUBS_AT_FIRST = AFF_SUBS[:5]
 _MOST_NAMES = 200
 _CHROME = "AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0"
 _SAFARI = "AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.6"
@@ -52,7 +55,7 @@ DEVICES: Final[Mapping[str, tuple[str, str]]] = {
 
 async def _show(visit: Visit, _form: Form, _fault: Fault | None) -> Response:
     sent = Form(visit.request.query_params.multi_items())
-    link, fault = await _link(visit, sent) if sent.get("offer_id") else ("", None)
+    link, sent, fault = await _link(visit, sent)
     values = {
         "action": LINKS,
         "sent": sent,
@@ -60,7 +63,7 @@ async def _show(visit: Visit, _form: Form, _fault: Fault | None) -> Response:
         "affiliates": await names_of(visit, kind_of("affiliate")),
         "hosts": await _hosts(visit),
         "urls": [] if fault else await _urls(visit, sent),
-        "subs": [name for n, name in enumerate(AFF_SUBS) if n < _SUBS_AT_FIRST or sent.get(name)],
+        "subs": [(name, COLUMNS[name]) for name in AFF_SUBS if name in _SUBS_AT_FIRST or sent.get(name)],
         "devices": [(name, label) for name, (label, _) in DEVICES.items()],
         "countries": known("country"),
         "link": link,
@@ -72,18 +75,25 @@ async def _show(visit: Visit, _form: Form, _fault: Fault | None) -> Response:
     return html("links.html", visit, values, fault=fault)
 
 
-async def _link(visit: Visit, sent: Form) -> tuple[str, Fault | None]:
-    """The link that was asked for, or why it cannot be made."""
-    if not sent.get("affiliate_id"):
-        return "", Fault(422, "Choose an affiliate.", fields={"affiliate_id": "is missing"})
-    at = {name: sent[name] for name in ("offer_id", "affiliate_id")}
-    said = {name: sent.get(name) for name in _OF_LINK}
+async def _link(visit: Visit, sent: Form) -> tuple[str, Form, Fault | None]:
+    """The link that was asked for, the fields with their ids, and why the link cannot be made.
+
+    A page that leads here names the offer or the affiliate. The person then chooses the other one.
+    """
+    try:
+        sent = await with_ids(visit, sent, OF_LINK)
+    except RefusedError as error:
+        return "", sent, error.fault
+    if not all(sent.get(name) for name in OF_LINK):
+        return "", sent, None
+    at = {name: sent[name] for name in OF_LINK}
+    said = {name: sent.get(name) for name in _SAID}
     path = "/offers/{offer_id}/affiliate/{affiliate_id}/link"
     try:
         link: str = (await ask(visit, path, said, at=at)).body["link"]
     except RefusedError as error:
-        return "", error.fault
-    return link, None
+        return "", sent, error.fault
+    return link, sent, None
 
 
 async def _explained(visit: Visit, link: str, sent: Form) -> tuple[Any, Fault | None]:

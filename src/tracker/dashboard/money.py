@@ -10,8 +10,9 @@ from zoneinfo import ZoneInfo
 from starlette.responses import Response
 
 from tracker.dashboard.asking import ask, download, query_string
+from tracker.dashboard.catalogue_views import address_with_ids
 from tracker.dashboard.form import Form
-from tracker.dashboard.html import ROOT, Fault, html
+from tracker.dashboard.html import ROOT, Fault, html, redirect
 from tracker.dashboard.navigation import Access
 from tracker.dashboard.page import Page
 from tracker.dashboard.visit import Visit
@@ -103,6 +104,8 @@ def _is_one(visit: Visit, asked: dict[str, str]) -> bool:
 
 
 async def _show_statements(visit: Visit, _: Form, fault: Fault | None) -> Response:
+    if fault is None and (address := await address_with_ids(visit)):
+        return redirect(address)
     asked = _asked(visit)
     answer: dict[str, Any] | None = None
     entries: dict[str, Any] | None = None
@@ -146,6 +149,8 @@ async def _file(visit: Visit, _: Form, _fault: Fault | None) -> Response:
 
 
 async def _show_balances(visit: Visit, _: Form, fault: Fault | None) -> Response:
+    if fault is None and (address := await address_with_ids(visit)):
+        return redirect(address)
     given = visit.request.query_params
     party = party_of(visit)
     asked = {f"{party}_id": given.get(f"{party}_id", "")}

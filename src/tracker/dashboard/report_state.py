@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime, tzinfo
+from datetime import date, datetime, tzinfo
 from typing import Final, NamedTuple
 from urllib.parse import urlencode
 
@@ -27,10 +27,10 @@ _OF_PAGE: Final = ("rows", "open", "chart", WITHOUT)
 _JOINED: Final = ("group_by", "measures")
 _DAYS: Final = ("created_from", "created_to")
 _USUAL: Final = (
-    *("clicks", "uniques", "invalid", "conversions_approved", "conversions_pending", "cr"),
-    *("payout", "revenue", "profit", "epc"),
+    *("clicks", "uniques", "invalid", "gross", "conversions_approved", "conversions_pending"),
+    *("payout", "revenue", "cr", "epc", "profit"),
 )
-"""The measures of a page whose address names none."""
+"""The measures of a page whose address names none. Their order is that of the form, so it moves no column."""
 
 SENT: Final = "form"
 """The field that says that a query comes from the form, which has fields of its own."""
@@ -119,12 +119,16 @@ class State(NamedTuple):
         except ValueError:
             return zone_named(network_zone)
 
+    def today(self, network_zone: str) -> date:
+        """The present day in the zone of the report."""
+        return datetime.now(self.zone(network_zone)).date()
+
     def dated(self, network_zone: str) -> State:
         """The state with the days of its period, so that all parts of a page are about the same days."""
         days = PERIODS.get(self.get("period"))
         if days is None:
             return self
-        first, last = days(datetime.now(self.zone(network_zone)).date())
+        first, last = days(self.today(network_zone))
         return self.replaced("period", created_from=first.isoformat(), created_to=last.isoformat())
 
 

@@ -32,6 +32,9 @@ from tracker.store.reports.measures import MEASURES
 ACCESS: Final = Access(scopes=("reports:read",))
 
 _LIMITS: Final = (30, 50, 100, 500)
+_UNFINISHED = (
+    "Today is not over, and it is compared with a whole day. The overview compares it with the same hours."
+)
 
 
 class Known(NamedTuple):
@@ -173,7 +176,7 @@ def _of_table(visit: Visit, state: State, dated: State, known: Known, answers: A
         "columns": [_column(state, name, answers.body) for name in shown],
         "basis": _basis(state, dated),
         "complete_until": answers.complete_until,
-        "notes": _notes(answers.body),
+        "notes": _notes(answers.body, dated, visit.settings.time_zone),
         "is_empty": not answers.body["data"] and answers.body["other"] is None,
     }
 
@@ -225,8 +228,10 @@ def _basis(state: State, dated: State) -> str:
     return f"{text}, compared in small with {compared}" if compared else text
 
 
-def _notes(body: Mapping[str, Any]) -> list[str]:
+def _notes(body: Mapping[str, Any], dated: State, network_zone: str) -> list[str]:
     notes = []
+    if dated.get("compare") and dated.get("created_to") >= dated.today(network_zone).isoformat():
+        notes.append(_UNFINISHED)
     if body.get("approximate"):
         notes.append("Values with few clicks are not kept apart. Their clicks are in the other rows.")
     if changed := body.get("changed_since_close"):

@@ -8,9 +8,12 @@ from typing import Any, Final
 from starlette.responses import JSONResponse, Response
 
 from tracker.dashboard.asking import Answer, ask
+from tracker.dashboard.catalogue_kinds import kind_of
+from tracker.dashboard.catalogue_views import name_at, names_of, with_ids
 from tracker.dashboard.conversions import may_write
 from tracker.dashboard.form import Form, number_or_text
 from tracker.dashboard.html import HEADERS, ROOT, Fault, html, redirect
+from tracker.dashboard.links import OF_LINK
 from tracker.dashboard.navigation import Access
 from tracker.dashboard.page import Page
 from tracker.dashboard.visit import Visit
@@ -34,11 +37,19 @@ _NAMES: Final = {"secret": "token"}  # a form's token is that of its session
 async def _show(visit: Visit, form: Form, fault: Fault | None) -> Response:
     runs = (await ask(visit, "/test-runs")).body["data"]
     given = form or Form(visit.request.query_params.multi_items())
-    values = {"runs": runs, "given": given, "may_write": may_write(visit), "zone": visit.settings.time_zone}
+    values = {
+        "runs": runs,
+        "given": given,
+        "offers": await names_of(visit, kind_of("offer")),
+        "affiliates": await names_of(visit, kind_of("affiliate")),
+        "may_write": may_write(visit),
+        "zone": visit.settings.time_zone,
+    }
     return html("tests.html", visit, values, fault=fault)
 
 
 async def _create(visit: Visit, form: Form) -> Response:
+    form = await with_ids(visit, form, OF_LINK)
     body: dict[str, Any] = {name: number_or_text(form[name]) for name in _IDS if form.get(name)}
     if form.get("aff_sub"):
         body["aff_sub"] = form["aff_sub"]
@@ -57,6 +68,8 @@ async def _page(
     answer = await _run(visit)
     values = {
         "run": answer.body,
+        "offer": await name_at(visit, "offer", answer.body["offer_id"]),
+        "affiliate": await name_at(visit, "affiliate", answer.body["affiliate_id"]),
         "said": _SAID,
         "given": form or Form([("order_id", f"test-{answer.body['id']}")]),
         "fired": fired,
