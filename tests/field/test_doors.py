@@ -400,6 +400,7 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
         "commands/token.py add_arguments.command",
         "commands/users.py add_arguments.command",
         "dashboard/asking.py _request",
+        "dashboard/catalogue_views.py _id_of",
         "dashboard/conversions.py _upload",
         "dashboard/report_rows.py _reason",
         "dashboard/reports.py _narrower",

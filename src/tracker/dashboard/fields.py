@@ -6,6 +6,7 @@ read goes to the API as it was written, and the API says what is wrong with it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, Final, Literal, NamedTuple
