@@ -15,8 +15,8 @@ from tests.integration.pages_client import Browser, Site, forms_of, site_of
 from tests.integration.test_api_management import CHANGE, CREATE
 from tracker.api.http.routing import ROOT
 from tracker.catalogue.resources import RESOURCES
-from tracker.dashboard.catalogue_kinds import KINDS, Kind
-from tracker.dashboard.fields import controls_of
+from tracker.dashboard.catalogue.fields import controls_of
+from tracker.dashboard.catalogue.kinds import KINDS, Kind
 from tracker.settings import Settings
 from tracker.store.catalogue.demo import load_demo
 

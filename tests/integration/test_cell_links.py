@@ -28,7 +28,7 @@ from tests.integration.test_api_reports import (
 )
 from tracker.api.clicks.endpoints import PATH as CLICKS
 from tracker.api.conversions.endpoints import PATH as CONVERSIONS
-from tracker.dashboard.cell_links import Cell, CellLinks
+from tracker.dashboard.reports.cell_links import Cell, CellLinks
 from tracker.domain.periods import PERIODS
 from tracker.domain.rates import Rate
 from tracker.settings import Settings

@@ -17,8 +17,8 @@ from tests.factories.conversions import a_conversion, store_conversions
 from tests.integration.api_client import hash_at, store
 from tests.integration.pages_client import Browser, Site, site_of
 from tests.integration.test_partner_access import NOON
-from tracker.dashboard.cell_links import CellLinks
-from tracker.dashboard.click_words import COLUMNS, FILTERS
+from tracker.dashboard.reports.cell_links import CellLinks
+from tracker.dashboard.traffic.click_words import COLUMNS, FILTERS
 from tracker.dashboard.trail import MOST, Trail, read_trail
 from tracker.reading.clicks import ListQuery
 from tracker.settings import Settings

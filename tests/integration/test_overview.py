@@ -18,7 +18,7 @@ from tests.integration.engines import until
 from tests.integration.ledger_entries import set_stored, streams_of
 from tests.integration.pages_client import Browser, Site, site_of
 from tests.integration.test_partner_access import FOREIGN_CLICK, HIDDEN, OWN_CLICK, partners
-from tracker.dashboard import tops
+from tracker.dashboard.overview import tops
 from tracker.domain.access import OwnerKind, rights_of
 from tracker.domain.periods import PERIODS
 from tracker.settings import Settings

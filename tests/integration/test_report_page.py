@@ -24,7 +24,7 @@ from tests.integration.test_api_reports import CHANGES, GROUPS, ZONES, local, ra
 from tracker.api.clicks.endpoints import PATH as CLICKS
 from tracker.api.conversions.endpoints import PATH as CONVERSIONS
 from tracker.api.reports import PATH as REPORTS
-from tracker.dashboard.report_values import values_of
+from tracker.dashboard.reports.values import values_of
 from tracker.domain.periods import PERIODS
 from tracker.domain.rates import Rate
 from tracker.settings import Settings

@@ -16,8 +16,9 @@ from tests.factories.clicks import a_row
 from tests.integration.api_client import hash_at, run_sql, store
 from tests.integration.pages_client import Browser, Site, site_of
 from tests.integration.test_report_page import lines_of, signed_in
-from tracker.dashboard import app, share
+from tracker.dashboard import app
 from tracker.dashboard.asking import MOST_AT_ONCE
+from tracker.dashboard.reports import share
 from tracker.domain.rates import Rate
 from tracker.reading.reports.query import ReportQuery
 from tracker.settings import Settings

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tracker.catalogue.offers import Offer, OfferUrl
 from tracker.catalogue.resources import RESOURCES
-from tracker.dashboard import lines, rule_rows
-from tracker.dashboard.fields import Control, beside, controls_of, form_of, label_of, shown, written
+from tracker.dashboard.catalogue import lines, rule_rows
+from tracker.dashboard.catalogue.fields import Control, beside, controls_of, form_of, label_of, shown, written
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import Fault
 from tracker.domain import rules

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
-from tracker.dashboard.figures import Figure, Kind, cards_of, charts_of, series_of
-from tracker.dashboard.spans import chosen, named
+from tracker.dashboard.overview.figures import Figure, Kind, cards_of, charts_of, series_of
+from tracker.dashboard.overview.spans import chosen, named
 from tracker.dashboard.time_slots import slots_of
 from tracker.domain.periods import PERIODS
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tracker.dashboard.open_sessions import browser_of
 from tracker.dashboard.page import page_of
+from tracker.dashboard.people.open_sessions import browser_of
 
 OURS = (
     "/dashboard/",

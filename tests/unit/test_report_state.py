@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracker.dashboard import words
-from tracker.dashboard.report_rows import Way, ways_of
-from tracker.dashboard.report_state import MOST_OPEN, State, state_of
+from tracker.dashboard.reports.rows import Way, ways_of
+from tracker.dashboard.reports.state import MOST_OPEN, State, state_of
 from tracker.domain.click_fields import FILTERS
 from tracker.domain.periods import PERIODS
 from tracker.reading.reports.comparison import OTHERS

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tracker.dashboard.report_values import Value, values_of
+from tracker.dashboard.reports.values import Value, values_of
 
 
 @pytest.mark.parametrize(

@@ -14,39 +14,26 @@ from starlette.responses import Response
 from starlette.routing import Router
 from starlette.types import ExceptionHandler
 
-from tracker.dashboard import (
-    account,
-    audit,
-    bookings,
-    catalogue_pages,
+from tracker.dashboard import html, operations
+from tracker.dashboard.asking import Turns
+from tracker.dashboard.catalogue import links
+from tracker.dashboard.catalogue import pages as catalogue
+from tracker.dashboard.html import error_page
+from tracker.dashboard.money import bookings, partners, payments, statements
+from tracker.dashboard.navigation import Navigation
+from tracker.dashboard.overview import home
+from tracker.dashboard.page import Page
+from tracker.dashboard.people import account, audit, link, open_sessions, see_as, sign_in, tokens, users
+from tracker.dashboard.reports import builder, share, sharing
+from tracker.dashboard.traffic import (
     click_story,
     clicks,
     conversions,
-    home,
-    html,
-    link,
-    links,
-    money,
     one_conversion,
-    open_sessions,
-    operations,
-    partners,
-    payments,
     postbacks,
-    report_sharing,
-    reports,
     search,
-    see_as,
-    share,
-    sign_in,
     test_runs,
-    tokens,
-    users,
 )
-from tracker.dashboard.asking import Turns
-from tracker.dashboard.html import error_page
-from tracker.dashboard.navigation import Navigation
-from tracker.dashboard.page import Page
 from tracker.edge.read.client_address import Proxies
 from tracker.people.sign_in import SignIn
 from tracker.secret_key import SecretKey
@@ -116,11 +103,11 @@ PAGES: Final[Sequence[Page]] = [
     *users.pages,
     *tokens.pages,
     *audit.pages,
-    *catalogue_pages.pages,
-    *reports.pages,
-    *report_sharing.pages,
+    *catalogue.pages,
+    *builder.pages,
+    *sharing.pages,
     *share.pages,
-    *money.pages,
+    *statements.pages,
     *bookings.pages,
     *payments.pages,
     *partners.pages,

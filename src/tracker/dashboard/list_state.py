@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, urlencode
 
-from tracker.dashboard.cell_links import WITHOUT
+from tracker.dashboard.reports.cell_links import WITHOUT
 from tracker.dashboard.trail import read_trail
 from tracker.dashboard.visit import Visit
 from tracker.domain import periods
