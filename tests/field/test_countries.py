@@ -144,7 +144,7 @@ async def test_filters_take_the_same_words(client: AsyncClient, database: Settin
         assert found.status_code == 200, (reason, found.text)
         assert {click["country_code"] for click in found.json()["data"]} == {code} & {"DE", "GB"}, reason
     for path in ("clicks", "clicks/export", "conversions", "reports"):
-        for written, status in (("UK", 200), ("Germany", 200), ("Georgia", 422), ("XX", 422), ("", 422)):
+        for written, status in (("UK", 200), ("Germany", 200), ("Georgia", 422), ("XX", 422)):
             query = {"country_code": written} | ({"group_by": "offer"} if path == "reports" else {})
             answer = await client.get(f"{USERS}/{path}", params=query)
             assert answer.status_code == status, (path, written)

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.integration.api_client import api_of
+from tests.integration.api_client import api_of, count_sub_ids_now
 from tests.integration.ledger_entries import set_stored, streams_of
 from tests.integration.test_ledger import MILLIS, MINUTE, Case, in_flight, lost, stored
 from tracker import cli
@@ -200,6 +200,7 @@ async def test_times_are_in_the_networks_zone(
 
 
 async def test_doctor_names_faults_and_remedies(database: Settings) -> None:
+    await count_sub_ids_now(database)
     assert [finding.level for finding in await report.examine(database, "ledger")] == ["ok"]
     now = int(time.time() * 1000)
     async with streams_of(database) as streams:

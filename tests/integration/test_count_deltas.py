@@ -15,7 +15,7 @@ import pytest
 from tests.factories.clicks import a_row
 from tests.factories.clicks import store as store_rows
 from tests.factories.conversions import a_conversion, store_conversions
-from tests.integration.api_client import api_of
+from tests.integration.api_client import api_of, count_sub_ids_now
 from tests.integration.engines import PATIENCE
 from tests.integration.metrics_client import metrics_of
 from tests.integration.stream_client import DAY, NOON, hash_at
@@ -272,6 +272,7 @@ async def test_deltas_that_wait_are_reported(
 ) -> None:
     await store_rows(connection, some_rows(10))
     await store_conversions(database, [a_conversion(a_row()) for _ in range(3)])
+    await count_sub_ids_now(database)
     (finding,) = await report.examine(database, "ledger")
     assert finding.level == "ok"
     await connection.execute(f"UPDATE {table} SET made_at = made_at - interval '2 hours'")

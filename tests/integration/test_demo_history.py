@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.factories.clicks import a_row
-from tests.integration.api_client import run_sql, store
+from tests.integration.api_client import count_sub_ids_now, run_sql, store
 from tests.integration.importing import Importer, importer
 from tracker.ops.doctor import report
 
@@ -39,6 +39,7 @@ async def test_history_is_stored_once_and_the_books_agree(importer: Importer) ->
     book = await importer.fetch(booked.format("conversion_entry"))
     assert [each[0] for each in book] == ["EUR", "USD"]
     assert book == await importer.fetch(booked.format("conversion WHERE status = 'approved'"))
+    await count_sub_ids_now(importer.settings)
     findings = await report.examine(importer.settings, "ledger")
     assert [each.level for each in findings] == ["ok"]
     assert (await importer.command("ledger")).code == 0

@@ -66,7 +66,7 @@ class WholeDeadLetter(DeadLetterAnswer):
     record: Any = Field(None, description="If it cannot be read: the record.")
 
 
-class Choice(Fields):
+class DeadLetterIds(Fields):
     """Which dead letters."""
 
     ids: list[Annotated[str, Field(pattern=_PATTERN, examples=[_EXAMPLE])]] = Field(
@@ -120,7 +120,7 @@ async def get_dead_letter(call: Call[Query]) -> Response:
     return as_json(dead_letters.facts(letter) | dead_letters.contents(letter))
 
 
-@endpoint(scope=_SCOPE, query=Query, body=Body(Choice), returns=SettledAnswer, tag=_TAG)
+@endpoint(scope=_SCOPE, query=Query, body=Body(DeadLetterIds), returns=SettledAnswer, tag=_TAG)
 async def replay_dead_letters(call: Call[Query]) -> Response:
     """Replay dead letters
 
@@ -130,7 +130,7 @@ async def replay_dead_letters(call: Call[Query]) -> Response:
     return await _settle(call, DeadLetters.replay)
 
 
-@endpoint(scope=_SCOPE, query=Query, body=Body(Choice), returns=SettledAnswer, tag=_TAG)
+@endpoint(scope=_SCOPE, query=Query, body=Body(DeadLetterIds), returns=SettledAnswer, tag=_TAG)
 async def drop_dead_letters(call: Call[Query]) -> Response:
     """Drop dead letters
 
@@ -142,7 +142,7 @@ async def drop_dead_letters(call: Call[Query]) -> Response:
 async def _settle(call: Call[Query], do: dead_letters.Settle) -> Response:
     body = await call.object()
     check_storable(body)
-    ids = validated(body, Choice).ids
+    ids = validated(body, DeadLetterIds).ids
     async with _letters(call) as letters, call.state.pool.acquire() as connection:
         try:
             done = await dead_letters.settle(connection, letters, ids, do, call.author)
