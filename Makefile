@@ -10,7 +10,7 @@ WORKERS = $(shell $(BIN)/python -c 'import os; print(min(len(os.sched_getaffinit
 PARALLEL = -n $(WORKERS) --dist loadscope --no-loadscope-reorder --max-worker-restart 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install build run test test-unit test-pure check package screenshots fuzz bench bench-load bench-reads bench-pages load chaos geoip docs clean
+.PHONY: help install build run test test-pages test-unit test-pure check package screenshots fuzz bench bench-load bench-reads bench-pages load chaos geoip docs clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,15 +34,21 @@ run: install ## Start a working tracker with demo data; Ctrl-C stops it
 	@exec $(BIN)/tracker up
 
 # A module is one process's, which has engines of its own; in the order of their names, by which the longest come first.
-test: build ## Run every test, compiled (real engines, real processes; a browser where one is installed)
-	$(BIN)/python -m pytest $(PARALLEL)
+test: build ## Run the tests, compiled (real engines, real processes; a browser where one is installed)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not long"
+
+test-pages: build ## Walk through every page of an administrator in a browser: two minutes
+	$(BIN)/python -m pytest -m long
 
 test-unit: install ## Run the tests that need no engine: a few seconds
 	$(BIN)/python -m pytest tests/unit tests/test_layers.py tests/docs/test_pages.py
 
-test-pure: install ## Run the tests of the units and the edge in pure Python
+# Rooms that are never compiled are the same in both forms.
+NEVER_COMPILED := tracker\.(dashboard|importing|people|api|reading|exporting|commands|ops|processes|outbound_http)
+
+test-pure: install ## Run the tests of what is compiled, and of the edge, in pure Python
 	TRACKER_PURE=1 $(BIN)/python -m pytest $(PARALLEL) \
-		tests/unit tests/fuzz tests/integration/test_edge*.py tests/integration/test_hot_path_steps.py
+		$$(grep -LE '$(NEVER_COMPILED)' tests/unit/test_*.py) tests/fuzz tests/integration/test_edge*.py tests/integration/test_hot_path_steps.py
 
 check: install ## Lint, formatting and strict types
 	$(BIN)/ruff check .

@@ -127,6 +127,7 @@ async def judge(tracker: Up, person: Person) -> None:
     assert reached | NOT_REACHED[person.role].keys() == declared(rights)
 
 
+@pytest.mark.long
 async def test_pages_of_the_network_are_for_everybody(tracker: Up, admin: Person) -> None:
     await judge(tracker, admin)
 
