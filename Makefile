@@ -37,7 +37,7 @@ run: install ## Start a working tracker with demo data; Ctrl-C stops it
 test: build ## Run the tests, compiled (real engines, real processes; a browser where one is installed)
 	$(BIN)/python -m pytest $(PARALLEL) -m "not long"
 
-test-pages: build ## Walk through every page of an administrator in a browser: two minutes
+test-pages: build ## Walk through every page in a browser, as an administrator and as partners: two minutes
 	$(BIN)/python -m pytest -m long
 
 test-unit: install ## Run the tests that need no engine: a few seconds

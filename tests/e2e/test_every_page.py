@@ -29,7 +29,8 @@ from tests.e2e.walk import Stop, declared, walk
 from tracker.domain.access import rights_of
 
 __all__ = ["browser"]
-pytestmark = [pytest.mark.anyio, needs_chromium, pytest.mark.timeout(900)]  # a test is a hundred pages
+pytestmark = [pytest.mark.anyio, needs_chromium, pytest.mark.long, pytest.mark.timeout(900)]
+# A test is a hundred pages.
 
 MOST_BYTES = 150_000
 """Of the HTML, CSS and JavaScript of one page, unpacked."""
@@ -127,7 +128,6 @@ async def judge(tracker: Up, person: Person) -> None:
     assert reached | NOT_REACHED[person.role].keys() == declared(rights)
 
 
-@pytest.mark.long
 async def test_pages_of_the_network_are_for_everybody(tracker: Up, admin: Person) -> None:
     await judge(tracker, admin)
 
