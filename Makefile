@@ -10,7 +10,7 @@ WORKERS = $(shell $(BIN)/python -c 'import os; print(min(len(os.sched_getaffinit
 PARALLEL = -n $(WORKERS) --dist loadscope --no-loadscope-reorder --max-worker-restart 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install build run test test-pages test-unit test-pure check package screenshots fuzz bench bench-load bench-reads bench-pages load chaos geoip docs clean
+.PHONY: help install build run test test-long test-unit test-pure check package screenshots fuzz bench bench-load bench-reads bench-pages load chaos geoip docs clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,7 +37,7 @@ run: install ## Start a working tracker with demo data; Ctrl-C stops it
 test: build ## Run the tests, compiled (real engines, real processes; a browser where one is installed)
 	$(BIN)/python -m pytest $(PARALLEL) -m "not long"
 
-test-pages: build ## Walk through every page in a browser, as an administrator and as partners: two minutes
+test-long: build ## Walk through every page in a browser, and run the examples of the reference: six minutes
 	$(BIN)/python -m pytest -m long
 
 test-unit: install ## Run the tests that need no engine: a few seconds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,12 @@ _RUN = {"console", "sql"}
 WITH_EXAMPLES = [page for page in PAGES if any(b.language in _RUN and not b.reason for b in blocks(page))]
 
 
-@pytest.mark.parametrize("page", WITH_EXAMPLES, ids=name_of)
+def run_of(page: Path) -> Any:
+    """The test of a page. Guides run with all tests. Pages of the reference have a target of their own."""
+    return pytest.param(page, id=name_of(page), marks=[pytest.mark.long] if "reference" in page.parts else [])
+
+
+@pytest.mark.parametrize("page", map(run_of, WITH_EXAMPLES))
 def test_examples_work_as_written(page: Path, furnish: Furnish, tmp_path: Path) -> None:
     with reader(tmp_path, furnish) as following:
         for block in blocks(page):

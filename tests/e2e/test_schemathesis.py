@@ -29,7 +29,7 @@ from tracker.store.tokens import create_token
 _OWN_ID = 900_000_000
 """The id of the token in use. It is too large to be guessed and revoked."""
 
-_SEED, _EXAMPLES = 20, 6
+_SEED, _EXAMPLES = 20, 12
 # All checks except those of wrong tokens: after 20 of them in a minute an address gets 429, not 401.
 _CONFIG = SchemathesisConfig.from_dict({"generation": {"with-security-parameters": False}})
 
@@ -47,7 +47,7 @@ EXPLAINED: list[tuple[type[Failure], int, str, str]] = [  # finding, status, tex
         (RejectedPositiveData, 422, said, why)
         for said, why in (
             (
-                "is no dead letter|id of a dead letter|matches no |is not known"
+                "is an id of this tracker|is no dead letter|id of a dead letter|matches no |is not known"
                 "|names the \\w+ itself|leads back|does not exist",
                 "no schema knows the ids that there are",
             ),
