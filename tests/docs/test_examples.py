@@ -26,7 +26,7 @@ def run_of(page: Path) -> Any:
     return pytest.param(page, id=name_of(page), marks=[pytest.mark.long] if "reference" in page.parts else [])
 
 
-@pytest.mark.parametrize("page", map(run_of, WITH_EXAMPLES))
+@pytest.mark.parametrize("page", [run_of(page) for page in WITH_EXAMPLES])
 def test_examples_work_as_written(page: Path, furnish: Furnish, tmp_path: Path) -> None:
     with reader(tmp_path, furnish) as following:
         for block in blocks(page):
