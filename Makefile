@@ -37,7 +37,7 @@ run: install ## Start a working tracker with demo data; Ctrl-C stops it
 test: build ## Run the tests, compiled (real engines, real processes; a browser where one is installed)
 	$(BIN)/python -m pytest $(PARALLEL) -m "not long"
 
-test-long: build ## Walk through every page in a browser, and run the examples of the reference: six minutes
+test-long: build ## Walk through every page in a browser, and run the examples of the reference (several minutes)
 	$(BIN)/python -m pytest -m long
 
 test-unit: install ## Run the tests that need no engine: a few seconds

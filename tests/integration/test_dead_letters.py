@@ -56,7 +56,7 @@ def damaged(click: Click) -> Entry:
     return control, record[:60]
 
 
-async def buried(settings: Settings, *entries: Entry, partition: int = 0) -> list[str]:
+async def with_dead_letters(settings: Settings, *entries: Entry, partition: int = 0) -> list[str]:
     """Let a writer dead-letter these entries. Returns the ids of all dead letters."""
     await append_entries(settings, list(entries))
     await click_writer.run(settings, burst=True)
@@ -127,7 +127,7 @@ async def test_dead_letter_moves_once(database: Settings, server: Any) -> None:
 async def test_entry_without_a_hash_belongs_to_no_minute(
     database: Settings, server: Any, record: bytes, hour: int, field: str
 ) -> None:
-    await buried(database, (encode(click_at(NOON), outcomes_of(click_at(NOON)))[0], record))
+    await with_dead_letters(database, (encode(click_at(NOON), outcomes_of(click_at(NOON)))[0], record))
     assert await moved(server, hour) == {field: "1"}
 
 
@@ -135,7 +135,7 @@ async def test_replay_stores_storable_entries_and_keeps_the_rest(
     database: Settings, server: Any, tracker: Any
 ) -> None:
     click = click_at(NOON, 1)
-    first, second = await buried(database, damaged(click), damaged(click_at(NOON + MINUTE, 2)))
+    first, second = await with_dead_letters(database, damaged(click), damaged(click_at(NOON + MINUTE, 2)))
     place = first.partition(":")[2]
     await server.xdel("dead:{0}", place)
     sound = {"id": "1-1", "reason": "mended", "a": "0" + "x" * 16, "r": encode(click, outcomes_of(click))[1]}
@@ -157,7 +157,7 @@ async def test_dead_letter_list_and_detail(database: Settings, tracker: Any) -> 
     click = click_at(NOON, 1)
     unreadable = (encode(click, outcomes_of(click))[0], b"\x63\xff later")
     too_large = click_at(NOON, 3, affiliate_id=1 << 63)
-    first, second, third = await buried(
+    first, second, third = await with_dead_letters(
         database, damaged(click), unreadable, encode(too_large, outcomes_of(too_large))
     )
     _, listed, _ = await tracker("dead-letters", "list")
@@ -185,7 +185,7 @@ async def test_dead_letter_list_and_detail(database: Settings, tracker: Any) -> 
 async def test_drop_lists_first_and_drops_only_with_yes(
     database: Settings, server: Any, tracker: Any
 ) -> None:
-    first, second = await buried(database, damaged(click_at(NOON, 1)), damaged(click_at(NOON, 2)))
+    first, second = await with_dead_letters(database, damaged(click_at(NOON, 1)), damaged(click_at(NOON, 2)))
     code, said, _ = await tracker("dead-letters", "drop", "--all")
     assert code == 0
     assert [line.split()[0] for line in said.splitlines()] == [first, second, "nothing"]
@@ -212,7 +212,7 @@ async def test_drop_lists_first_and_drops_only_with_yes(
 async def test_unknown_id_is_named_and_changes_nothing(
     database: Settings, tracker: Any, words: list[str], id_: str, complaint: str
 ) -> None:
-    (known,) = await buried(database, damaged(click_at(NOON)))
+    (known,) = await with_dead_letters(database, damaged(click_at(NOON)))
     named = [id_] if words == ["show"] else [known, id_]
     code, out, err = await tracker("dead-letters", words[0], *named, *words[1:])
     assert (code, out) == (1, "")

@@ -39,7 +39,7 @@ def is_text(value: str, page: str) -> bool:
     return value in unescape(page) and value not in page
 
 
-async def bury(settings: Settings, *reasons: str) -> None:
+async def add_dead_letters(settings: Settings, *reasons: str) -> None:
     """Put dead letters with unreadable records onto the stream server."""
     assert settings.redis_url
     async with open_client(settings.redis_url) as client:
@@ -62,7 +62,7 @@ async def test_state_page_shows_findings_the_ledger_and_unmatched_hits(site: Sit
 
 
 async def test_dead_letters_are_shown_replayed_and_dropped(site: Site, admin: Browser) -> None:
-    await bury(site.settings, "first", EVIL, "third")
+    await add_dead_letters(site.settings, "first", EVIL, "third")
     page = await admin.get("/dashboard/operations/dead-letters")
     assert is_text(EVIL, page.text)
     ids = re.findall(r'name="ids" value="([^"]+)"', page.text)

@@ -70,7 +70,6 @@ class Access(NamedTuple):
 
 
 EVERYBODY: Final = Access()
-NETWORK: Final = Access(owners=(None,))
 
 
 class Navigation:

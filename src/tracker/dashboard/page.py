@@ -46,8 +46,8 @@ class Page(NamedTuple):
     """A page, or the target of a form.
 
     `who` may open it. A half session is one whose second factor is missing. `show` gets the fields that were
-    sent and their fault, or nothing of both. If it asks for what is refused, it is called again with the
-    fields of the query and the fault, and shows them without asking.
+    sent and their fault. Both are empty when the page is opened. If it asks for what is refused, it is called
+    again with the fields of the query and the fault, and shows them without asking.
     """
 
     path: str

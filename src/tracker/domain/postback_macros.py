@@ -86,7 +86,7 @@ _COLUMNS = {name: name for name in (*_CONVERSION_COLUMNS, *CLICK_COLUMNS)} | {
 
 
 def of_a_test(known: Facts) -> Facts:
-    """The facts of a conversion that there is not, for a test of a URL. `known` replaces some.
+    """The facts of a made-up conversion, for a test of a URL. `known` replaces some.
 
     Its hashes are 0, its amount is 0, and every text of the click is empty.
     """

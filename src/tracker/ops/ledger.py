@@ -100,7 +100,7 @@ class Ledger(NamedTuple):
 
     minutes: list[Minute]
     heartbeats: list[Heartbeat]
-    buried: int  # dead letters of all times
+    dead_letters: int  # dead letters of all times
     is_cross_checked: bool  # whether the counts were compared with the entries on the streams
 
     @property
@@ -204,7 +204,7 @@ async def _read_once(stream: StreamLedger, connection: Connection, minutes: rang
     counted = {minute // 60 for minute in after.counts}
     readings = _Readings(before, stored, rows, recount, after, _spooled(after.heartbeats), counted)
     judged = [judge(number, readings.of(number)) for number in readings.numbers(minutes)]
-    return Ledger(judged, after.heartbeats, after.buried, is_explained or is_recounted)
+    return Ledger(judged, after.heartbeats, after.dead_letters, is_explained or is_recounted)
 
 
 class _Readings(NamedTuple):
@@ -238,7 +238,7 @@ class _Readings(NamedTuple):
     def _found(self, number: int) -> tuple[int, int] | None:
         if self.recount is None:
             return None
-        return self.recount.waiting.get(number, 0), self.recount.buried.get(number, 0)
+        return self.recount.waiting.get(number, 0), self.recount.dead_letters.get(number, 0)
 
 
 async def _stored(
@@ -253,7 +253,7 @@ def _explains(snapshot: Snapshot) -> bool:
     """Whether the counts account for exactly the entries on the streams."""
     in_flight = sum(counts.in_flight for minute, counts in snapshot.counts.items() if minute != UNKNOWN)
     dead = sum(counts.dead for counts in snapshot.counts.values())
-    return (snapshot.waiting, snapshot.buried) == (in_flight, dead)
+    return (snapshot.waiting, snapshot.dead_letters) == (in_flight, dead)
 
 
 def _spooled(heartbeats: list[Heartbeat]) -> Counter[int]:

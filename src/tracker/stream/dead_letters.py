@@ -65,7 +65,10 @@ class DeadLetters(StreamClient):
 
     async def count(self) -> int:
         """How many there are."""
-        return sum([int(await self._client.xlen(keys.dead(place))) for place in range(MAX_PARTITIONS)])
+        async with self._client.pipeline(transaction=False) as pipe:
+            for partition in range(MAX_PARTITIONS):
+                pipe.xlen(keys.dead(partition))
+            return sum(map(int, await pipe.execute()))
 
     async def all(self) -> AsyncIterator[DeadLetter]:
         """All dead letters of this moment, by partition, oldest first. Later ones are left out."""

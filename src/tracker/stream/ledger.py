@@ -75,7 +75,7 @@ class Snapshot(NamedTuple):
 
     counts: Mapping[int, Counts]  # by minute. Of whole hours
     waiting: int  # entries on the streams
-    buried: int  # entries on the dead-letter streams
+    dead_letters: int  # entries on the dead-letter streams
     heartbeats: list[Heartbeat]
 
 
@@ -83,7 +83,7 @@ class Recount(NamedTuple):
     """The entries on the streams themselves, counted by minute."""
 
     waiting: Mapping[int, int]
-    buried: Mapping[int, int]
+    dead_letters: Mapping[int, int]
 
 
 class StreamLedger(StreamClient):
@@ -94,7 +94,7 @@ class StreamLedger(StreamClient):
 
     async def snapshot(self, hours: Collection[int]) -> Snapshot:
         """The counts of these hours. Those of one partition are as of one moment."""
-        waiting, buried = 0, 0
+        waiting, dead_letters = 0, 0
         heartbeats: list[Heartbeat] = []
         fields: list[tuple[int, dict[bytes, bytes]]] = []
         for partition in await self._with_anything(hours):
@@ -105,10 +105,10 @@ class StreamLedger(StreamClient):
                 for hour in hours:
                     pipe.hgetall(keys.ledger(partition, hour))
                 clicks, dead, edges, *counted = await pipe.execute()
-            waiting, buried = waiting + clicks, buried + dead
+            waiting, dead_letters = waiting + clicks, dead_letters + dead
             heartbeats += _heartbeats(partition, edges)
             fields += zip(hours, counted, strict=True)
-        return Snapshot(_counts(fields), waiting, buried, heartbeats)
+        return Snapshot(_counts(fields), waiting, dead_letters, heartbeats)
 
     async def recount(self) -> Recount:
         """Count the entries on the streams themselves, one by one."""

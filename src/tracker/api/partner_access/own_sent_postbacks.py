@@ -100,7 +100,7 @@ async def list_own_sent_postbacks(call: Call[SentPostbackQuery]) -> Response:
 async def test_own_postback(call: Call[Query]) -> Response:
     """Test a postback of yours
 
-    Sends one request to its URL, about a conversion that there is not: with an amount of 0, a click id of
+    Sends one request to its URL, about a made-up conversion, with an amount of 0, a click id of
     zeros, and the sub ids of the body. The answer says what came back. Nothing is repeated, and the log does
     not show it. The audit trail does. At most 10 a minute.
     """

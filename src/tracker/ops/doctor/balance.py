@@ -57,8 +57,8 @@ def _utc(minute: Minute) -> str:
 
 
 def _dead(balance: Ledger) -> list[Finding]:
-    text = f"dead letters (clicks that cannot be stored): {balance.buried}"
-    return [Finding("ledger", "warn", text, "see tracker dead-letters list")] if balance.buried else []
+    text = f"dead letters (clicks that cannot be stored): {balance.dead_letters}"
+    return [Finding("ledger", "warn", text, "see tracker dead-letters list")] if balance.dead_letters else []
 
 
 def _uncounted(balance: Ledger) -> list[Finding]:

@@ -86,7 +86,7 @@ class Message(NamedTuple):
 
     payload: bytes
     secret: bytes
-    previous_secret: bytes | None  # None: there is not one that still signs
+    previous_secret: bytes | None  # None: no earlier one signs any more
 
 
 class _SentWebhooks(Deliveries):
