@@ -2,6 +2,8 @@
 # root's `make run` and `make test`: they make two system users (docs/operations/users-and-rights.md).
 PYTHON ?= python3
 BIN := .venv/bin
+# Tests start hundreds of Pythons. Without kept bytecode each one compiles the sources of all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 STAMP := .venv/.installed
 DOCS_STAMP := .venv/.docs-installed
 # One more than cores, at most 5: tests wait for processes, for a third of their time.

@@ -6,6 +6,7 @@ With --no-skips a skipped test fails. A complete machine has no reason to skip.
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import os
 import shutil
@@ -55,6 +56,17 @@ def _has_room() -> bool:
         return False
     there = os.statvfs(_MEMORY)
     return there.f_bavail * there.f_frsize >= _ROOM and not there.f_flag & os.ST_NOEXEC
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect tests without the garbage collector: they all stay. It took 4 of 9 seconds to look at them."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)
