@@ -18,7 +18,7 @@ from tracker.settings import Settings
 from tracker.store.clicks.list import ClickFilter
 from tracker.store.conditions import Among
 from tracker.store.db import connect
-from tracker.store.reports import totals
+from tracker.store.reports import sources, totals
 
 pytestmark = pytest.mark.anyio
 
@@ -67,6 +67,7 @@ async def test_totals_equal_a_recount(database: Settings) -> None:
         "is_invalid": (None, "true", "false"),
         "country_code": (None, "NL", ""),
         "exclude_device_type": (None, "phone", ""),
+        "has_conversions": (None, "false"),
     }
     async with api_of(replace(database, api_rate=Rate(100_000, "minute"))) as client:
         for chosen in random.Random(43).sample(list(product(*values.values())), 160):
@@ -76,8 +77,9 @@ async def test_totals_equal_a_recount(database: Settings) -> None:
 
 
 def _is_wanted(row: ClickRow, asked: dict[str, str]) -> bool:
+    """None of the rows has a conversion."""
     is_invalid = not row.is_test and (row.status != "accepted" or row.is_bot)
-    facts = {**row._asdict(), "is_invalid": is_invalid}
+    facts = {**row._asdict(), "is_invalid": is_invalid, "has_conversions": False}
     return all(
         (_text(facts[name.removeprefix("exclude_")]) == value) is not name.startswith("exclude_")
         for name, value in asked.items()
@@ -103,3 +105,30 @@ async def test_covered_totals_look_at_no_other_click(database: Settings) -> None
         assert all(before)
     finally:
         await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("query", "is_refused"),
+    [
+        ({"aff_sub": "x"}, True),
+        ({"exclude_aff_sub": "x"}, True),
+        ({"aff_sub": "x", "has_conversions": "false"}, True),
+        ({"aff_sub": "x", "has_conversions": "true"}, False),
+        ({"aff_sub": "x", "created_from": "2024-10-11", "created_to": "2024-10-11"}, False),
+        ({"aff_sub": "x", "id": "1"}, False),
+        ({"country_code": "NL", "has_conversions": "false"}, False),
+        ({"exclude_country_code": "NL"}, False),
+        ({"exclude_affiliate_id": "513"}, False),
+    ],
+    ids=str,
+)
+async def test_list_of_too_many_clicks_is_refused_at_once(
+    database: Settings, monkeypatch: pytest.MonkeyPatch, query: dict[str, str], is_refused: bool
+) -> None:
+    monkeypatch.setattr(sources, "MOST_CLICKS", 2)
+    await store(database, random_rows())
+    async with api_of(database) as client:
+        answer = await client.get(CLICKS, params=query)
+    assert answer.status_code == (503 if is_refused else 200), answer.text
+    if is_refused:
+        assert list(answer.json()["errors"]) == ["created_from"]
