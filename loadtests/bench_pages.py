@@ -175,7 +175,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m loadtests.bench_pages", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument("--size", choices=SIZES, default="10m", help="clicks (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=10, help="how often each is opened (%(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, default=10, help="how often each is opened, at least twice (%(default)s)"
+    )
     parser.add_argument(
         "--keep",
         type=_directory,

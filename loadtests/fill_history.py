@@ -128,7 +128,8 @@ async def fill(dsn: str, clicks: int, days: int = DAYS) -> None:
 
 async def bring_up_to_date(dsn: str) -> None:
     """Give a history of an earlier version what this one has."""
-    await migrate(dsn)
+    if not await migrate(dsn):
+        return
     connection = await connect(dsn)
     try:
         await months.carry(connection)

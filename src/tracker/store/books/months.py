@@ -2,7 +2,7 @@
 
 Entries are never changed or deleted. So those up to some id are carried into book_month once, and readers add
 the later ones: the book itself is the list of what waits. Writers do nothing for the sums. An entry may be
-booked at a time long ago. It counts in its month all the same, whatever was carried before.
+booked at a time long ago. It counts in its month all the same.
 """
 
 from __future__ import annotations
