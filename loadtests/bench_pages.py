@@ -175,7 +175,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m loadtests.bench_pages", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument("--size", choices=SIZES, default="10m", help="clicks (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=10, help="how often each is opened (%(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, default=10, help="how often each is opened, at least twice (%(default)s)"
+    )
     parser.add_argument(
         "--keep",
         type=_directory,
@@ -193,9 +195,11 @@ def _directory(text: str) -> Path:
 async def _measure(clicks: int, rounds: int, kept: Path | None) -> None:
     async with open_house(kept=kept) as house:
         database = f"history_{clicks}"
-        if not await house.has_database(database):
-            await _fill(house, database, clicks)
         dsn = house.dsn(database)
+        if await house.has_database(database):
+            await fill_history.bring_up_to_date(dsn)
+        else:
+            await _fill(house, database, clicks)
         admin, affiliate = [
             await sign_in(dsn, role, ids)
             for role, ids in (("admin", []), ("affiliate", [fill_history.BIG_AFFILIATE]))

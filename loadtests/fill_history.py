@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 import asyncpg
 
 from tracker.domain.model import ClickRow
+from tracker.store.books import months
 from tracker.store.clicks import partitions, recount
 from tracker.store.db import connect
 from tracker.store.migrate import migrate
@@ -82,7 +83,8 @@ INSERT INTO conversion (hash, click_hash, click_id, goal_id, is_repeatable, stat
     payout, payout_currency, revenue, revenue_currency, offer_id, offer_url_id, advertiser_id, affiliate_id,
     country_code, device_type, device_os, browser, affiliate_source, is_test, requested_offer_id,
     aff_sub, aff_sub2, click_status, is_unique, is_bot)
-SELECT hash, hash, id, offer_id, true, (ARRAY['approved', 'approved', 'pending', 'rejected'])[1 + id % 4],
+SELECT hash, hash, id, offer_id, true,
+    CASE WHEN id / $1 % 20 < 15 THEN 'approved' WHEN id / $1 % 20 < 18 THEN 'pending' ELSE 'rejected' END,
     click_time(hash) + interval '1 hour', click_time(hash) + interval '1 hour',
     1.5, 'USD', 2, 'USD', offer_id, offer_url_id, advertiser_id, affiliate_id,
     country_code, device_type, device_os, browser, affiliate_source, false, requested_offer_id,
@@ -114,10 +116,23 @@ async def fill(dsn: str, clicks: int, days: int = DAYS) -> None:
         await connection.execute(_BOOKED)
         while await connection.fetchval("SELECT EXISTS (SELECT FROM conversion_delta)"):
             await conversion_counts.add_up(connection)
+        await months.carry(connection)
         await rollups.build_missing(connection, today)
         for day in await sub_id_pieces.days(connection):
             for due in await sub_id_pieces.due(connection, day):
                 await sub_id_pieces.make(connection, due)
+    finally:
+        await connection.close()
+    await _vacuum(dsn)
+
+
+async def bring_up_to_date(dsn: str) -> None:
+    """Give a history of an earlier version what this one has."""
+    if not await migrate(dsn):
+        return
+    connection = await connect(dsn)
+    try:
+        await months.carry(connection)
     finally:
         await connection.close()
     await _vacuum(dsn)

@@ -10,6 +10,7 @@ from tracker.people.sessions import IDLE
 from tracker.people.throttle import WINDOW
 from tracker.settings import Settings
 from tracker.store import db, shares
+from tracker.store.books import months
 from tracker.store.clicks import partitions
 from tracker.store.conversions import cap_marks
 from tracker.store.conversions import postbacks as postback_log
@@ -45,7 +46,8 @@ async def once(settings: Settings) -> list[str]:
 
     It also rejects postbacks that waited too long for dead letters, deletes old postbacks and webhooks'
     requests, and brings forward those that wait too long. It forgets sessions and links of people that have
-    ended, shares that ended long ago, and old failures to sign in. It adds up finished days for reports.
+    ended, shares that ended long ago, and old failures to sign in. It adds up finished days for reports, and
+    the book by month.
     """
     assert settings.postgres_dsn
     connection = await db.connect(settings.postgres_dsn)
@@ -64,6 +66,7 @@ async def once(settings: Settings) -> list[str]:
         await cap_marks.forget(connection)
         created = await partitions.create_ahead(connection)
         await rollups.build_missing(connection)
+        await months.carry(connection)
         return created
     finally:
         await connection.close()

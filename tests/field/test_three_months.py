@@ -27,6 +27,7 @@ from tracker.api.statements import PATH as STATEMENTS
 from tracker.domain.money import in_unit
 from tracker.domain.postback import Source, read_postback
 from tracker.settings import Settings
+from tracker.store.books import months
 from tracker.store.catalogue.demo import load_demo
 from tracker.store.conversions.apply_postback import take
 from tracker.store.db import Connection, connect
@@ -328,6 +329,8 @@ async def test_three_months_of_a_network_agree(network: Network, seed: int) -> N
             for conversion, click, _ in random.sample(conversions, len(conversions) // 2):
                 await happen(network, random, conversion, click, f"{month}-{day} 13:00:00")
             await by_hand(network, random, f"{month}-{day}")
+            if day == 28:
+                await months.carry(network.connection)
         await network.check()
         await network.go_to(f"{following(month)}-01 08:00:00")
         await network.close(month)

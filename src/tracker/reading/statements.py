@@ -237,17 +237,17 @@ async def balances(pool: Pool, query: BalanceQuery, owner: Owner | None = None) 
     """
     asked = query.of_span(_ALL_OF_THE_BOOK, owner)
     await _check_known(pool, asked)
-    found = await statements.read(pool, asked)
-    rows = [_who(asked.party, each) | _owed(each.balance, each.currency) for each in found.statements]
-    sums = _summed(found.statements).items()
+    found = await statements.owed(pool, asked)
+    rows = [_who(asked.party, each) | _owed(each.balance, each.currency) for each in found]
+    sums = _summed(found).items()
     totals = [{"currency": currency} | _owed(balance, currency) for currency, balance in sums]
     return {"data": rows, "totals": totals}
 
 
 async def balance_of(pool: Pool, party: Party, party_id: int, currency: str) -> Decimal:
     """What one party is owed or owes now, in one currency."""
-    found = await statements.read(pool, StatementRequest(party, _ALL_OF_THE_BOOK, (party_id,)))
-    owed = (each.balance.closing for each in found.statements if each.currency == currency)
+    found = await statements.owed(pool, StatementRequest(party, _ALL_OF_THE_BOOK, (party_id,)))
+    owed = (each.balance.closing for each in found if each.currency == currency)
     return sum(owed, start=Balance().closing)
 
 

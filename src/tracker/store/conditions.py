@@ -24,13 +24,19 @@ class Among(NamedTuple):
 
 
 Further = tuple[Among, ...]
-"""What a column's one value does not say. No count covers it."""
+"""What a column's one value does not say."""
 
 
 def single(equals: Equals, further: Further) -> Among | None:
-    """The condition, if it is the only one and names the values of a column."""
+    """The condition, if it is the only one."""
     every = (*(Among(column, (value,)) for column, value in equals), *further)
-    return every[0] if len(every) == 1 and not every[0].is_excluded else None
+    return every[0] if len(every) == 1 else None
+
+
+def of_key(one: Among, values: list[object]) -> str:
+    """The condition as an operator for the text of the column, '' for null. Appends its parameter."""
+    values.append([str(value) for value in one.values])
+    return f"{'<> ALL' if one.is_excluded else '= ANY'} (${len(values)}::text[])"
 
 
 def equal(column: str, value: object, values: list[object], before: int = 0) -> str:

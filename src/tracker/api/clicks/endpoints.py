@@ -23,6 +23,7 @@ from tracker.store.clicks import export as click_export
 from tracker.store.clicks import list as click_list
 from tracker.store.clicks.columns import KEYS
 from tracker.store.paging import Row
+from tracker.store.reports.sources import NARROW, TooManyClicksError
 
 PATH = "/backend/open-api/v1/users/clicks"
 
@@ -101,7 +102,11 @@ async def answer_clicks(call: Call[Any], query: ListQuery, visibility: Visibilit
     query = await clicks.by_hash(call.state.pool, query, visibility)
     if query.after_id is not None:
         return await _feed(call, query, visibility, query.after_id)
-    return await answer_list(query, clicks.walk(call.state.pool, query, call.network_zone, visibility))
+    try:
+        return await answer_list(query, clicks.walk(call.state.pool, query, call.network_zone, visibility))
+    except TooManyClicksError as error:
+        detail = f"These filters match {error}."
+        raise Problem(503, detail, errors={"created_from": [NARROW]}) from None
 
 
 async def answer_click(call: Call[KeyQuery], visibility: Visibility) -> Response:

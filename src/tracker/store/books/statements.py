@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
-from tracker.domain.statement import Balance, ManualKind, Party
+from tracker.domain.statement import Balance, Party
+from tracker.store.books import months
 from tracker.store.db import Connection, Pool
 from tracker.store.paging import MAX_OFFSET, Page, TooDeepError, reading
 from tracker.store.time_span import Span
@@ -20,26 +21,29 @@ MOST_GROUPS = 100_000
 _CHUNK_LINES = 1_000
 _INSTANT = "to_timestamp(${}::bigint / 1000.0)"
 _LOW, _HIGH = _INSTANT.format(1), _INSTANT.format(2)
+_SUMS_OF_LINES = "coalesce(sum(opening), 0), " + ", ".join(
+    f"coalesce(sum(change) FILTER (WHERE line = '{line}'), 0)" for line in Balance._fields[1:]
+)
 
 # A party and currency without an entry in the span and without a balance has no statement.
 _BALANCES = """
-WITH part AS (
-    SELECT {party}_id AS party_id, {side}_currency AS currency,
-        sum({side}) FILTER (WHERE booked_at < {low}) AS opening,
-        sum({side}) FILTER (WHERE booked_at >= {low} AND NOT is_adjustment) AS booked,
-        sum({side}) FILTER (WHERE booked_at >= {low} AND is_adjustment) AS adjustments,
-        NULL::numeric AS bonus, NULL::numeric AS fee, NULL::numeric AS chargeback, NULL::numeric AS payment,
-        count(*) FILTER (WHERE booked_at >= {low} AND {side} <> 0) AS entries
-    FROM conversion_entry AS entry WHERE booked_at < {high} AND {whose} GROUP BY 1, 2
-    UNION ALL
-    SELECT {party}_id, currency, sum(change) FILTER (WHERE booked_at < {low}), NULL, NULL, {manual},
-        count(*) FILTER (WHERE booked_at >= {low})
-    FROM manual_entry AS entry WHERE {party}_id IS NOT NULL AND booked_at < {high} AND {whose} GROUP BY 1, 2
-)
+WITH part AS ({parts})
 SELECT party_id, (SELECT name FROM {party} WHERE id = party_id), currency, {sums}
 FROM part GROUP BY party_id, currency HAVING sum(opening) <> 0 OR sum(entries) > 0
 ORDER BY party_id, currency
 """
+_MONTHS = """
+SELECT party_id, currency, line, CASE WHEN month < '{first}' THEN amount ELSE 0 END AS opening,
+    CASE WHEN month < '{first}' THEN 0 ELSE amount END AS change,
+    CASE WHEN month < '{first}' THEN 0 ELSE entries END AS entries
+FROM book_month WHERE party = '{party}' AND month < '{last}' AND {whose}"""
+_EDGE = """
+SELECT party_id, currency, line, sum(amount) * {opening}, sum(amount) * {change}, count(*) * {change}
+FROM ({entries}) AS edge GROUP BY party_id, currency, line"""
+_LATER = """
+SELECT party_id, currency, line, sum(amount) FILTER (WHERE booked_at < {low}),
+    sum(amount) FILTER (WHERE booked_at >= {low}), count(*) FILTER (WHERE booked_at >= {low})
+FROM ({entries}) AS later GROUP BY party_id, currency, line"""
 # The period of a conversion ends with the first close after it. Closes only follow each other, so it stays.
 _PERIOD = "(SELECT min(until) FROM period_close WHERE until > {})"
 _ADJUSTED = """
@@ -131,11 +135,21 @@ class StatementRequest(NamedTuple):
 
     def sql(self, statement: str, **more: object) -> str:
         """A statement about this party, with the span as $1 and $2."""
-        whose = "true"
-        if self.party_ids is not None:
-            whose = f"entry.{self.party}_id IN ({', '.join(str(int(id_)) for id_ in self.party_ids)})"
-        names = {"party": self.party, "side": self.party.side, "low": _LOW, "high": _HIGH, "whose": whose}
+        names = {
+            "party": self.party,
+            "side": self.party.side,
+            "low": _LOW,
+            "high": _HIGH,
+            "whose": self.whose,
+        }
         return statement.format(**names, **more)
+
+    @property
+    def whose(self) -> str:
+        """SQL: which entries are of the parties."""
+        if self.party_ids is None:
+            return "true"
+        return f"entry.{self.party}_id IN ({_listed(self.party_ids)})"
 
     def name_of(self, name: str, row: str) -> str:
         """The name of a row's offer or goal, if the viewer may see the offer."""
@@ -191,21 +205,23 @@ async def read(
     """
     async with reading(pool, "repeatable_read") as connection:
         is_final = await connection.fetchval(_LAST_CLOSE, asked.span.high)
-        rows = await connection.fetch(_balances(asked), *asked.span)
+        found = await _balances(connection, asked)
         adjusted = await _adjusted(connection, asked)
         groups = await _groups(connection, asked, group, offsets) if group else {}
     statements = [
-        Statement(
-            party_id,
-            name,
-            currency,
-            Balance._make(amounts),
-            adjusted.get((party_id, currency), ()),
-            groups.get((party_id, currency), ()),
+        each._replace(
+            adjusted=adjusted.get((each.party_id, each.currency), ()),
+            groups=groups.get((each.party_id, each.currency), ()),
         )
-        for party_id, name, currency, *amounts in map(tuple, rows)
+        for each in found
     ]
     return Statements(statements, is_final)
+
+
+async def owed(pool: Pool, asked: StatementRequest) -> list[Statement]:
+    """The balances of a span alone."""
+    async with reading(pool, "repeatable_read") as connection:
+        return await _balances(connection, asked)
 
 
 async def lines(pool: Pool, asked: StatementRequest) -> AsyncGenerator[list[dict[str, Any]], None]:
@@ -247,17 +263,42 @@ def _lines(asked: StatementRequest, limit: int, part: str) -> str:
     return asked.sql(_LINES, period=_PERIOD.format("created_at"), limit=int(limit), part=part, **names)
 
 
+def _listed(ids: Sequence[int]) -> str:
+    return ", ".join(str(int(id_)) for id_ in ids)
+
+
 def _first(asked: StatementRequest) -> tuple[object, ...]:
     """The place before all lines of a span."""
     return datetime.fromtimestamp(asked.span.low / 1000, UTC), -1, 0
 
 
-def _balances(asked: StatementRequest) -> str:
-    sums = ", ".join(f"coalesce(sum({line}), 0)" for line in Balance._fields)
-    manual = ", ".join(
-        f"sum(change) FILTER (WHERE kind = '{kind}' AND booked_at >= {_LOW})" for kind in ManualKind
+async def _balances(connection: Connection, asked: StatementRequest) -> list[Statement]:
+    """The statements without their parts: whole months, their edges, and what is not in the months yet."""
+    carried, cut = await months.carried(connection), months.cut(asked.span)
+    own = "true" if asked.party_ids is None else f"party_id IN ({_listed(asked.party_ids)})"
+    parts = [
+        _MONTHS.format(party=asked.party, first=cut.first, last=cut.last, whose=own),
+        *(_edge(asked, carried, edge) for edge in cut.edges),
+        _LATER.format(entries=_entries(asked, carried.later, f"booked_at < {_HIGH}"), low=_LOW),
+    ]
+    rows = await connection.fetch(
+        asked.sql(_BALANCES, parts=" UNION ALL ".join(parts), sums=_SUMS_OF_LINES), *asked.span
     )
-    return asked.sql(_BALANCES, sums=sums, manual=manual)
+    return [
+        Statement(party_id, name, currency, Balance._make(amounts))
+        for party_id, name, currency, *amounts in map(tuple, rows)
+    ]
+
+
+def _edge(asked: StatementRequest, carried: months.Carried, edge: months.Edge) -> str:
+    low, high = (f"to_timestamp({bound} / 1000.0)" for bound in edge.span)
+    entries = _entries(asked, carried.up_to_here, f"booked_at >= {low} AND booked_at < {high}")
+    return _EDGE.format(entries=entries, opening=edge.opening, change=edge.change)
+
+
+def _entries(asked: StatementRequest, which: months.Which, when: str) -> str:
+    """A query of entries of the party."""
+    return months.entries_of(asked.party, lambda table: f"{which(table)} AND {when} AND {asked.whose}")
 
 
 async def _adjusted(

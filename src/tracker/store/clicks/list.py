@@ -58,13 +58,13 @@ class ClickFilter(NamedTuple):
         if not self.columns:
             return click_counts.ALL_CLICKS
         only = self.only
-        if only is None or only.column not in _TALLIES:
+        if only is None or only.is_excluded or only.column not in _TALLIES:
             return None
         return CountScope(_TALLIES[only.column], tuple(int(value) for value in only.values))
 
     @property
     def only(self) -> Among | None:
-        """The values of a column, if these clicks are filtered by nothing else than these and their time."""
+        """The condition on a column, if these clicks are filtered by nothing else than it and their time."""
         return single(self.equals, self.further)
 
     @property

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 from tracker.domain.click_fields import FROZEN
 from tracker.store.clicks.list import ClickFilter, where
+from tracker.store.conditions import of_key
 from tracker.store.conversions.list import bounds
 from tracker.store.reports.conversion_counts import COUNTED, IS_ANYTHING, MEASURES, SUMMED_BY
 from tracker.store.reports.groups import DIMENSIONS
@@ -75,9 +76,9 @@ def _kept_parts(
     """The rows of conversion_count, and the deltas that are not added up yet."""
     counts, deltas = f"dimension = '{kept.dimension}'", "true"
     if (only := clicks.only) is not None:
-        values.append([str(value) for value in only.values])
-        counts += f" AND key = ANY (${len(values)}::text[])"
-        deltas = f"coalesce({COUNTED[kept.dimension]}::text, '') = ANY (${len(values)}::text[])"
+        among = of_key(only, values)
+        counts += f" AND key {among}"
+        deltas = f"coalesce({COUNTED[kept.dimension]}::text, '') {among}"
     named = "".join(f"key AS {name}, " for name in dimensions)
     named_delta = "".join(f"{DIMENSIONS[name].of_conversion} AS {name}, " for name in dimensions)
     low, high = kept.span.low // SLOT_MILLIS, kept.span.high // SLOT_MILLIS

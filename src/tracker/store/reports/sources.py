@@ -19,7 +19,7 @@ from tracker.domain.click_id import first_hash_at
 from tracker.store.clicks import counts as click_counts
 from tracker.store.clicks.counts import ALL_CLICKS, REPORT_COUNTS, REPORTED, condition_of
 from tracker.store.clicks.list import ClickFilter, where
-from tracker.store.conditions import Among
+from tracker.store.conditions import Among, of_key
 from tracker.store.db import Connection
 from tracker.store.reports import rollups, sub_ids
 from tracker.store.reports.conversion_counts import COUNTED
@@ -200,7 +200,9 @@ def _of_affiliates(wanted: Wanted, ids: Sequence[int]) -> Wanted:
 def _by_sub_id(wanted: Wanted) -> _BySubId | None:
     """The affiliates and the sub id of a report that pieces may answer."""
     only = wanted.clicks.only
-    if wanted.clicks.has_conversions is not None or only is None or only.column != "affiliate_id":
+    if wanted.clicks.has_conversions is not None or only is None or only.is_excluded:
+        return None
+    if only.column != "affiliate_id":
         return None
     fields = wanted.columns - {"affiliate_id"}
     if len(fields) != 1 or not fields <= set(sub_ids.FIELDS):
@@ -255,8 +257,7 @@ def _counted_parts(dimension: str, wanted: Wanted, values: list[object]) -> list
         found.append(_clicks_part(wanted, span, values, outside))
     condition = f"dimension = '{dimension}'"
     if (only := wanted.clicks.only) is not None:
-        values.append([str(value) for value in only.values])
-        condition += f" AND key = ANY (${len(values)}::text[])"
+        condition += f" AND key {of_key(only, values)}"
     return [*found, *(_counted_part(wanted, condition, *each) for each in counted)]
 
 

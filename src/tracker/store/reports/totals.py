@@ -32,8 +32,21 @@ _SUMS: Final = (
 )
 
 
+_FOUND_AT_ONCE: Final = frozenset({"id", "hash"})
+"""Columns with an index of their own."""
+
+
 async def count(connection: Connection, clicks: ClickFilter) -> int:
-    """The number of clicks of a filter: from the counts of reports if these cover it, or one by one."""
+    """The number of clicks of a filter: from the counts of reports if these cover it, or one by one.
+
+    Raises:
+        TooManyClicksError: too many would be read one by one.
+    """
+    if clicks.tally is not None:
+        return await click_list.count(connection, clicks)
+    if clicks.has_conversions is False:
+        everything, converted = (clicks._replace(has_conversions=which) for which in (None, True))
+        return await count(connection, everything) - await click_list.count(connection, converted)
     if clicks.is_invalid is None and "is_test" not in clicks.columns:
         without_tests, tests = (_with(clicks, is_test=is_test) for is_test in (False, True))
         found = await _counted(connection, without_tests)
@@ -56,13 +69,15 @@ async def _counted(connection: Connection, clicks: ClickFilter) -> int | None:
 
 
 async def _sum(connection: Connection, clicks: ClickFilter, one: _Sum) -> int | None:
-    """The sum. None: its clicks would be read one by one."""
+    """The sum. None: its clicks are read one by one."""
     rest = tuple(pair for pair in clicks.equals if pair[0] not in one.equals)
     wanted = Wanted(clicks._replace(equals=rest, is_invalid=None), ())
     try:
         plan = await sources.plan(connection, wanted)
     except TooManyClicksError:
-        return None
+        if clicks.columns & _FOUND_AT_ONCE:
+            return None
+        raise
     if not (plan.dimension or plan.rollup or plan.pieces or plan.each):
         return None
     values: list[object] = []
