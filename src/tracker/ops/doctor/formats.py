@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from tracker.ops import ledger
 from tracker.ops.doctor.finding import Finding, cannot_read
 from tracker.ops.doctor.servers import UNREACHABLE_STREAM, StreamResult, time_limit
 from tracker.settings import Settings
 from tracker.stream.formats import Formats, Word, Worker
-from tracker.stream.ledger import StreamLedger
+from tracker.stream.ledger import ALIVE_MILLIS, StreamLedger
 from tracker.stream.record import NEWEST, OLDEST
 
 
@@ -24,7 +23,7 @@ async def check(settings: Settings, _: StreamResult) -> list[Finding]:
         ):
             workers = [worker for worker in await formats.workers() if worker.holds_slot]
             now, heartbeats = await stream.heartbeats()
-            alive = {each.field for each in heartbeats if now - each.sent_at < ledger.ALIVE_MILLIS}
+            alive = {each.field for each in heartbeats if now - each.sent_at < ALIVE_MILLIS}
             edges = await formats.edges(sorted(alive))
     except UNREACHABLE_STREAM as error:
         return [cannot_read("formats", error)]
