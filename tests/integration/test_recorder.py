@@ -219,15 +219,35 @@ async def test_hit_without_stream_and_spool_is_refused(stream: Stream) -> None:
     for _ in range(2):
         with pytest.raises(NotRecorded, match="spool"):
             await record(recorders, a_visit())
+    assert recorders.has_refused
     await stream.start()
 
     async def is_up() -> bool:
-        return recorders.gauges()["stream_up"] == 1
+        return recorders.gauges()["stream_up"] == 1 and not recorders.has_refused
 
-    stream.settings.data_dir.joinpath("spool").unlink()
     await until(is_up)
     assert await record(recorders, a_visit()) == [0]
     await recorders.stop()
+
+
+async def test_spool_that_takes_clicks_again_is_found_without_a_click(stream: Stream) -> None:
+    blocked = stream.settings.data_dir / "spool"
+    blocked.write_text("a file in its place")
+    recorders = await started(stream.settings)
+    with pytest.raises(NotRecorded, match="spool"):
+        await record(recorders, a_visit())
+    blocked.unlink()
+
+    async def takes() -> bool:
+        return not recorders.has_refused
+
+    await until(takes)
+    visit = a_visit()
+    assert await record(recorders, visit) == [0]
+    await stream.start()
+    await drained(stream.settings)
+    await recorders.stop()
+    assert [decode(delivery.fields).hash for delivery in await stored(stream.settings)] == [visit.hash]
 
 
 @pytest.mark.parametrize(

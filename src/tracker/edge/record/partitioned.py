@@ -57,6 +57,7 @@ class PartitionedRecorder:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
+        await asyncio.to_thread(spool.make_directory, self._spool_dir)
         await self._drain.start()  # first: the first heartbeat counts what this edge's last life left behind
         await asyncio.gather(*(recorder.start() for recorder in self._recorders))
         self._tasks = [
@@ -101,6 +102,11 @@ class PartitionedRecorder:
     def has_been_up(self) -> bool:
         """Whether every partition was reached once."""
         return all(recorder.has_been_up for recorder in self._recorders)
+
+    @property
+    def has_refused(self) -> bool:
+        """Whether a partition has lost its last clicks, because stream and spool both refuse."""
+        return any(recorder.has_refused for recorder in self._recorders)
 
     @property
     def is_second(self) -> bool:

@@ -133,6 +133,15 @@ class Segment:
         self.minutes.update(_minutes_of(entries))
         return len(group)
 
+    def make_sure_of_room(self) -> None:
+        """See that the disk takes ROOM_BYTES more.
+
+        Raises:
+            OSError: it does not.
+        """
+        os.posix_fallocate(self._fd, self.size, ROOM_BYTES)
+        os.ftruncate(self._fd, self.size)
+
     def groups(self) -> Iterator[Group]:
         """The segment's groups, oldest first. Damage is skipped and logged. A torn end is not damage."""
         reading = _Reading(os.pread(self._fd, os.fstat(self._fd).st_size, 0))
