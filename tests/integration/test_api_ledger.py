@@ -190,11 +190,13 @@ async def test_ledger_command_prints_the_answer_of_the_api(
     await run(database, monkeypatch, *day, "--json")
     assert json.loads(capsys.readouterr().out) == answered
     await run(database, monkeypatch, *day)
-    assert (
-        "edge 3, partition 0, as of 2026-09-21T14:13:00.000Z: all before 2026-09-21T14:13:00.000Z"
-        in capsys.readouterr().out
-    )
-    assert await run(database, monkeypatch, "--forget-edge", "3") == 0
+    at = "2026-09-21T14:13:00.000Z"
+    assert f"edge 3, partition 0, as of {at}: all before {at} is on the stream" in capsys.readouterr().out
+    assert await run(database, monkeypatch, "--forget-edge", "3") == 1
+    asked = capsys.readouterr()
+    assert f"edge 3 was last heard of at {at}, with 2 clicks in its spool. It may have" in asked.out
+    assert asked.err == "tracker: nothing was changed: --yes agrees to it\n"
+    assert await run(database, monkeypatch, "--forget-edge", "3", "--yes") == 0
     assert "edge 3 is forgotten. 2 clicks in its spool are lost" in capsys.readouterr().out
 
 

@@ -247,6 +247,26 @@ async def test_heartbeats_of_removed_partitions_are_forgotten(
     assert ([word.partition for word in told.heartbeats], complete_until) == ([0], now)
 
 
+@pytest.mark.parametrize(
+    ("ago", "behind", "spooled", "leaves_nothing"),
+    [(0, 0, 0, True), (0, 0, 1, False), (0, 7200, 0, False), (60, 0, 0, False)],
+    ids=["up to date", "spooling", "behind the lost word", "silent too"],
+)
+async def test_word_of_a_running_edge_says_that_a_given_up_partition_left_nothing(
+    database: Settings, ago: int, behind: int, spooled: int, leaves_nothing: bool
+) -> None:
+    now = int(time.time()) * 1000
+    async with streams_of(database, 0) as kept, streams_of(database, 2) as given_up:
+        word = {MINUTE: spooled} if spooled else {}
+        await kept.say("3", now - behind * 1000, spooled=word, said=now - ago * 1000)
+        await given_up.say("3", now - 3_600_000)
+    silent = await ledger.silent_edge(database, "3")
+    assert (silent.leaves_nothing, silent.said_at) == (
+        leaves_nothing,
+        now - ago * 1000 if ago else now - 3_600_000,
+    )
+
+
 async def test_stream_server_that_is_away_gives_no_balance(database: Settings) -> None:
     with pytest.raises(Exception, match="No such file"):
         await ledger.ask(replace(database, redis_url="unix:///nowhere.sock"), SHOWN)

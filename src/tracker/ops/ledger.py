@@ -185,33 +185,73 @@ async def ask(settings: Settings, minutes: range, *, verify: bool = False) -> tu
             await connection.close()
 
 
-async def forget_edge(settings: Settings, edge: str) -> int:
-    """Deregister an edge that will never run again, or that has given up some partitions.
+class Silent(NamedTuple):
+    """An edge that does not run any more, or heartbeats of partitions that a running one has given up."""
+
+    heartbeats: list[Heartbeat]
+    leaves_nothing: bool  # it runs, and says that nothing of before is left
+
+    @property
+    def name(self) -> str:
+        return f"{self.heartbeats[0].slot}/{self.heartbeats[0].run}"
+
+    @property
+    def spooled(self) -> int:
+        """Clicks in its spool by its last heartbeats."""
+        return sum(sum(heartbeat.spooled.values()) for heartbeat in self.heartbeats)
+
+    @property
+    def said_at(self) -> int:
+        """The time of its last heartbeat, in Unix milliseconds."""
+        return max(heartbeat.sent_at for heartbeat in self.heartbeats)
+
+
+async def silent_edge(settings: Settings, edge: str) -> Silent:
+    """An edge that may be forgotten.
 
     `edge` is a slot, or <slot>/<run id> if several edges have the slot. <slot>/ is an edge of a version
-    without run ids. Returns the number of clicks that are in its spool by its last heartbeat.
+    without run ids.
 
     Raises:
         LookupError: the edge is unknown or running, or there are several. The message says which.
     """
     assert settings.redis_url
     async with StreamLedger(settings.redis_url) as stream:
-        now, heartbeats = await stream.heartbeats()
-        heartbeats = [
-            heartbeat
-            for heartbeat in heartbeats
-            if edge in (heartbeat.slot, f"{heartbeat.slot}/{heartbeat.run}")
-        ]
-        if not heartbeats:
-            raise LookupError(f"edge {edge} is not known: `tracker ledger` shows the known ones")
-        silent = [heartbeat for heartbeat in heartbeats if now - heartbeat.sent_at >= ALIVE_MILLIS]
-        if not silent:
-            raise LookupError(f"edge {edge} is running, or was seconds ago: stop it first")
-        several = sorted({f"{heartbeat.slot}/{heartbeat.run}" for heartbeat in silent})
-        if len(several) > 1:
-            raise LookupError(f"edge {edge} is one of {', '.join(several)}: name one of these")
-        await stream.forget(silent)
-    return sum(sum(heartbeat.spooled.values()) for heartbeat in silent)
+        return await _silent(stream, edge)
+
+
+async def forget_edge(settings: Settings, edge: str) -> int:
+    """Deregister an edge that will never run again, or that has given up some partitions.
+
+    `edge`: as for silent_edge. Returns the number of clicks that are in its spool by its last heartbeat.
+
+    Raises:
+        LookupError: as silent_edge.
+    """
+    assert settings.redis_url
+    async with StreamLedger(settings.redis_url) as stream:
+        silent = await _silent(stream, edge)
+        await stream.forget(silent.heartbeats)
+    return silent.spooled
+
+
+async def _silent(stream: StreamLedger, edge: str) -> Silent:
+    now, heartbeats = await stream.heartbeats()
+    heartbeats = [
+        heartbeat for heartbeat in heartbeats if edge in (heartbeat.slot, f"{heartbeat.slot}/{heartbeat.run}")
+    ]
+    if not heartbeats:
+        raise LookupError(f"edge {edge} is not known: `tracker ledger` shows the known ones")
+    silent = [heartbeat for heartbeat in heartbeats if now - heartbeat.sent_at >= ALIVE_MILLIS]
+    if not silent:
+        raise LookupError(f"edge {edge} is running, or was seconds ago: stop it first")
+    several = sorted({f"{heartbeat.slot}/{heartbeat.run}" for heartbeat in silent})
+    if len(several) > 1:
+        raise LookupError(f"edge {edge} is one of {', '.join(several)}: name one of these")
+    running = [each for each in heartbeats if each.run == silent[0].run and each not in silent]
+    last = max(heartbeat.sent_at for heartbeat in silent)
+    is_done = all(not each.spooled and each.low_watermark > last for each in running)
+    return Silent(silent, bool(running) and is_done)
 
 
 async def _read_once(stream: StreamLedger, connection: Connection, minutes: range, *, verify: bool) -> Ledger:

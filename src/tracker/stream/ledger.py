@@ -7,6 +7,7 @@ transaction, fit together.
 from __future__ import annotations
 
 import json
+import secrets
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from typing import Any, NamedTuple
@@ -188,6 +189,16 @@ class StreamLedger(StreamClient):
     async def take_slot(self, slot: int, run: str) -> None:
         """Give the slot of a dead edge to another edge."""
         await self._client.hset(keys.SLOTS, slot, run)
+
+    async def deployment(self) -> str | None:
+        """The id of this deployment. None if no edge has named it since the server was new."""
+        id_: bytes | None = await self._client.get(keys.DEPLOYMENT)
+        return id_.decode() if id_ else None
+
+    async def name_deployment(self, known: str | None) -> str:
+        """Give a server without an id the known one, or a new one. Returns the id that it has then."""
+        await self._client.setnx(keys.DEPLOYMENT, known or secrets.token_hex(8))
+        return await self.deployment() or ""
 
     async def heartbeats(self) -> tuple[int, list[Heartbeat]]:
         """The stream server's clock, and the heartbeats of all edges."""

@@ -103,5 +103,6 @@ def _held_back(heartbeat: Heartbeat, now: int) -> tuple[str, str]:
     return (
         f"{text} as of {ledger.rfc3339(heartbeat.sent_at)}, when it was last heard of",
         f"start it again: tracker edge --slot {heartbeat.slot} "
-        f"(or, if its disk is lost: tracker ledger --forget-edge {heartbeat.field})",
+        "(or take over its spool: tracker spool take DIR. "
+        f"Or, if its disk is lost: tracker ledger --forget-edge {heartbeat.field})",
     )
