@@ -27,7 +27,7 @@ from tracker.edge.record import deployment, spool_file
 from tracker.edge.record.spool import Spool, segments
 from tracker.edge.record.spool_file import Segment
 from tracker.errors import UserError
-from tracker.ops import foreign_spool, ledger, spool_take
+from tracker.ops import ledger, spool_take
 from tracker.settings import Settings
 from tracker.stream.ledger import StreamLedger
 from tracker.stream.record import Entry, decode, encode
@@ -57,7 +57,7 @@ class Lost:
         return segment.path
 
     def segment(self, *sizes: int, partition: int = 0) -> Segment:
-        spool = Spool(self.spool, SLOT, partition, 1 << 40)
+        spool = Spool(self.spool, SLOT, partition, 1 << 50)
         for size in sizes:
             spool.append([self._entry() for _ in range(size)], b"", None)
         segment = spool.seal()
@@ -147,7 +147,7 @@ def second_name(lost: Lost) -> str:
 
 def huge(lost: Lost) -> str:
     with lost.leave(1).open("r+b") as file:
-        file.truncate(foreign_spool.MOST_BYTES + 1)
+        file.truncate(1 << 40)  # it has hardly a block on the disk
     lost.hashes.clear()
     return "and such a file at most"
 
@@ -207,12 +207,16 @@ HOSTILE: tuple[Callable[[Lost], str], ...] = (
 )
 
 
+NO_SEGMENT = '{"takes": [{"at": "", "by": "", "into": "", "segments": ["../x", "y"]}]}'
+
+
 @pytest.mark.parametrize("put", HOSTILE)
 async def test_what_no_edge_has_left_is_refused_by_a_line(
     database: Settings, lost: Lost, put: Callable[[Lost], str]
 ) -> None:
     why = put(lost)
     lost.leave(2)
+    (lost.spool / "taken.json").write_text(NO_SEGMENT)
     taken, lines = await take(database, lost.data_dir)
     assert (taken.refused, taken.clicks) == (1, 2)
     (line,) = (line for line in lines if line.startswith("refused: "))
@@ -266,6 +270,11 @@ async def test_directory_that_cannot_be_a_lost_spool_is_refused(
     lost.leave(1)
     own = database.data_dir / "spool"
     own.mkdir(exist_ok=True)
+    for text in ("{", '{"takes": [{"at": ""}]}', '{"takes": 1}'):
+        (lost.spool / "taken.json").write_text(text)
+        with pytest.raises(UserError, match=r"taken\.json is not what a take has written"):
+            await take(database, lost.data_dir)
+    (lost.spool / "taken.json").unlink()
     (tmp_path / "link").symlink_to(lost.spool)
     (tmp_path / "file").write_text("")
     for source, why in (

@@ -46,6 +46,12 @@ _KINDS = {
 _HOUR, _DAY = 3_600_000, 86_400_000  # milliseconds
 
 
+def slot_of(name: str) -> str | None:
+    """The slot in a segment's name. None if it is not the name of a segment."""
+    match = _NAME.fullmatch(name)
+    return match["slot"] if match else None
+
+
 class RefusedError(Exception):
     """A file is not taken. The message continues a line that names it."""
 
@@ -139,12 +145,12 @@ class ForeignSpool:
             os.close(fd)
 
     def size(self, names: Collection[str]) -> int:
-        """The bytes of these files, as they are now."""
-        size = 0
+        """The bytes of these files, as they are now. Files that are too large to be taken do not count."""
+        sizes = []
         for name in names:
             with suppress(OSError):
-                size += os.stat(name, dir_fd=self.fd, follow_symlinks=False).st_size
-        return size
+                sizes.append(os.stat(name, dir_fd=self.fd, follow_symlinks=False).st_size)
+        return sum(size for size in sizes if size <= MOST_BYTES)
 
     def lock(self, name: str) -> tuple[Segment, int]:
         """A segment, and the descriptor that keeps edges away from it until it is closed.

@@ -22,7 +22,7 @@ from typing import Any
 from tracker.edge.record import deployment, spool
 from tracker.edge.record.spool_drain import Drain
 from tracker.errors import UserError
-from tracker.ops.foreign_spool import ForeignSpool, RefusedError, Segment
+from tracker.ops.foreign_spool import ForeignSpool, RefusedError, Segment, slot_of
 from tracker.settings import Settings
 from tracker.stream.appender import MAX_BATCH, Appender, AppendError
 from tracker.stream.ledger import StreamLedger
@@ -31,6 +31,7 @@ from tracker.stream.visitor_memory import VisitorMemory
 MARK = "taken.json"
 """The file in a spool's directory that says who has taken its segments, and when."""
 _MOST_MARK_BYTES = 4 << 20
+_LONGEST_SHOWN = 300
 _LOOK_SECONDS = 0.1
 _LOOK_UP_SECONDS = 5.0
 _MOST_TOGETHER = 10 * MAX_BATCH  # clicks of a group. Damage may join several groups
@@ -70,6 +71,10 @@ async def take(
     assert settings.redis_url
     own = settings.data_dir / "spool"
     _make(own)
+    if not os.access(own, os.W_OK | os.X_OK):
+        raise UserError(
+            f"{own} belongs to user {own.stat().st_uid}: run this command as that user, or as root"
+        )
     foreign = ForeignSpool.open(source, {os.geteuid(), 0, own.stat().st_uid})
     try:
         if foreign.is_same(own):
@@ -119,7 +124,7 @@ class _Take:
                     f"{len(before)} segments were taken at {mark['at']} by {mark['by']} into {mark['into']}"
                 )
             self._taken.earlier += len(before)
-            self._taken.edges |= {self._edge_of(name) for name in before}
+            self._taken.edges |= {self._edge_of(slot) for name in before if (slot := slot_of(name))}
             names = [name for name in names if name not in mark["segments"]]
         return names
 
@@ -153,7 +158,7 @@ class _Take:
     def _count(self, segment: Segment) -> None:
         self._taken.segments += 1
         self._taken.clicks += segment.clicks
-        self._taken.edges.add(self._edge_of(segment.name))
+        self._taken.edges.add(self._edge_of(segment.slot))
         left = [
             f"{size} bytes {what}"
             for size, what in (
@@ -165,8 +170,7 @@ class _Take:
         verb = "would be taken" if self._is_dry else "copied"
         self._say(": ".join([f"{segment.name}: {segment.clicks} clicks {verb}", *left]))
 
-    def _edge_of(self, name: str) -> str:
-        slot = name.split("-")[1]
+    def _edge_of(self, slot: str) -> str:
         run = self._foreign.run_of(slot)
         return f"{slot}/{run}" if run else slot
 
@@ -245,7 +249,7 @@ def _marks(foreign: ForeignSpool) -> list[dict[str, Any]]:
     try:
         takes = json.loads(text)["takes"]
         return [
-            {name: str(take[name]) for name in ("at", "by", "into")}
+            {name: str(take[name])[:_LONGEST_SHOWN] for name in ("at", "by", "into")}
             | {"segments": frozenset(map(str, take["segments"]))}
             for take in takes
         ]
