@@ -11,11 +11,14 @@ import logging
 import time
 from itertools import islice
 
-from tracker.ops import cap_counters
+from tracker.ops import cap_counters, ledger
 from tracker.settings import Settings
 from tracker.store import alerts, db
+from tracker.store.alerts import Alert
 from tracker.store.conversions import cap_marks
 from tracker.stream import cap_counts
+from tracker.stream.ledger import StreamLedger
+from tracker.stream.reader import UNREACHABLE
 from workers.retry import Retry
 
 logger = logging.getLogger(__name__)
@@ -41,15 +44,25 @@ async def run(settings: Settings) -> None:
 async def once(settings: Settings) -> None:
     """Compare the alerts with the noted ones, then note the caps on clicks that are nearly full or full.
 
-    Alerts come first, because they need no stream server.
+    Alerts come first, because those of the database need no stream server.
     """
     assert settings.postgres_dsn
     connection = await db.connect(settings.postgres_dsn)
     try:
-        await alerts.note(connection)
+        await alerts.note(connection, await _of_stream(settings))
         await _note_caps(settings, connection)
     finally:
         await connection.close()
+
+
+async def _of_stream(settings: Settings) -> list[Alert] | None:
+    """The alerts of the stream server. None while it is away."""
+    assert settings.redis_url
+    try:
+        async with StreamLedger(settings.redis_url) as stream:
+            return await ledger.lost_clicks(stream, int(time.time()))
+    except UNREACHABLE:
+        return None
 
 
 async def _note_caps(settings: Settings, connection: db.Connection) -> None:

@@ -40,6 +40,7 @@ COMMANDS = {
     "explain": "explain what a tracking link would do for a visitor (nothing is recorded)",
     "geo": "show the place of an IP address in the geo databases",
     "ledger": "show where every recorded click is, and which minutes do not balance",
+    "spool": "take over the spool of a lost edge",
     "dead-letters": "show, replay or drop clicks that could not be stored",
     "rebuild-stats": "count the clicks again, and correct wrong counts",
     "postbacks": "show the postbacks of advertisers and their results",

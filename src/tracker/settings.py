@@ -68,6 +68,11 @@ class Settings:
     spool_bytes: int = 4096 << 20
     """Most bytes of clicks on local disk while the stream is away (TRACKER_SPOOL_MB). Then on_loss applies.
     """
+    drain_seconds: int = 0
+    """Seconds that an edge or an API serves on after SIGTERM, at most 3600, while /health/ready says 503.
+
+    A balancer then sends it nothing more before it stops. 0 stops at once.
+    """
     max_waiting: int = 10_000
     """Clicks of one edge that may wait to be written. Beyond it the edge answers 503 with Retry-After."""
     partitions: int = 1
@@ -311,6 +316,7 @@ _READERS: Mapping[str, tuple[str, _Reader]] = {
     "TRACKER_ON_LOSS": ("on_loss", _on_loss),
     "TRACKER_APPEND_TIMEOUT_MS": ("append_timeout", _whole(1, 60_000, _UNITS["_MS"])),
     "TRACKER_SPOOL_MB": ("spool_bytes", _whole(64, 1 << 24, _UNITS["_MB"])),
+    "TRACKER_DRAIN_SECONDS": ("drain_seconds", _whole(0, 3600)),
     "TRACKER_MAX_WAITING": ("max_waiting", _whole(1, 10_000_000)),
     "TRACKER_PARTITIONS": ("partitions", _whole(1, MAX_PARTITIONS)),
     "TRACKER_STREAM_MB": ("stream_bytes", _whole(64, 1 << 24, _UNITS["_MB"])),

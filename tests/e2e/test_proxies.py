@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import select
+import signal
+import socket
 import ssl
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
-from http.client import HTTPException
+from contextlib import closing, contextmanager, suppress
+from http.client import HTTPConnection, HTTPException, HTTPResponse
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from tests.conftest import Furnish
 from tests.e2e.proxies import API_HOST, PROXIES, VISITOR, Proxy, program_of, proxy_of
-from tests.e2e.running import Up, clicks_of, command, up, wait_until
+from tests.e2e.running import PATIENCE, Up, clicks_of, command, free_port, up, wait_until
+from tests.environ import clean_environ
+from tracker import metrics_socket
+from tracker.processes.engines.engine import resolve
+from tracker.settings import Settings
 
 HOST = "go.example"
 LINK = "/offer/3?affiliate_id=513&aff_sub="
@@ -102,6 +113,149 @@ def _connections(port: int) -> set[str]:
     """The remote ends of connections to a local port, including connections just closed."""
     ends = [line.split()[1:3] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return {there for pair in ends for here, there in (pair, pair[::-1]) if here.endswith(f":{port:04X}")}
+
+
+def test_planned_stop_behind_a_balancer_refuses_nobody(tracker: Up, tmp_path: Path) -> None:
+    if program_of("haproxy") is None:
+        pytest.skip("no haproxy on this machine")
+    with (
+        edge_of(tracker, tmp_path / "a", 11, TRACKER_DRAIN_SECONDS="3") as stopped,
+        edge_of(tracker, tmp_path / "b", 12) as other,
+        balancer_of([stopped.port, other.port], tmp_path) as port,
+    ):
+        visits = [subprocess.Popen([*VISITS, str(port), LINK], stdout=subprocess.PIPE) for _ in range(2)]
+        wait_until(lambda: _answered(tmp_path / "a") > 20)
+        stopped.process.terminate()
+        assert stopped.process.wait(PATIENCE) == -signal.SIGTERM
+        for visit in visits:
+            visit.terminate()
+        told = Counter(line for visit in visits for line in visit.communicate()[0].split())
+    assert told.keys() == {b"302"}, told
+    assert told[b"302"] > 40
+
+
+@pytest.mark.parametrize("role", ["edge", "api"])
+def test_server_that_stops_says_so_and_serves_on(tracker: Up, tmp_path: Path, role: str) -> None:
+    with edge_of(tracker, tmp_path, 13, role=role, TRACKER_DRAIN_SECONDS="600") as server:
+        with closing(HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)) as kept:
+            kept.request("GET", "/health/live")
+            assert kept.getresponse().read()
+            server.process.terminate()
+            wait_until(lambda: server.get("/health/ready")[1] == b"stopping\n")
+            assert server.get("/health/ready")[0].status == 503
+            # A link is answered on the short way through HTTP, all others are not.
+            status = {"/health/live": 200} | ({LINK: 302, "/nowhere": 404} if role == "edge" else {})
+            for path, expected in status.items():
+                answer, _ = server.get(path)
+                assert (answer.status, answer.headers.get_all("connection")) == (expected, ["close"]), path
+            path = LINK if role == "edge" else "/health/live"
+            kept.request("GET", path)
+            answer = kept.getresponse()
+            assert (answer.status, answer.headers["connection"]) == (status[path], "close")
+        assert server.process.poll() is None
+        server.process.terminate()
+        assert server.process.wait(PATIENCE) == -signal.SIGTERM
+
+
+class Server(NamedTuple):
+    """A process of its own beside a tracker."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+
+    def get(self, path: str) -> tuple[HTTPResponse, bytes]:
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)) as connection:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response, response.read()
+
+
+@contextmanager
+def edge_of(tracker: Up, data_dir: Path, slot: int, role: str = "edge", **variables: str) -> Iterator[Server]:
+    """An edge or an API on the engines of a tracker, with a socket and a directory of its own."""
+    port, engines = free_port(), resolve(Settings(data_dir=tracker.data_dir.resolve()))
+    own = {
+        "TRACKER_DATA_DIR": str(data_dir),
+        "TRACKER_REDIS_URL": engines.redis_url or "",
+        "TRACKER_POSTGRES_DSN": engines.postgres_dsn or "",
+        "TRACKER_PORT": str(port),
+        "TRACKER_API_PORT": str(port + 1),
+    }
+    words = [role, "--slot", str(slot)] if role == "edge" else [role]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tracker", *words], env=clean_environ() | own | variables
+    )
+    server = Server(process, port if role == "edge" else port + 1)
+
+    def is_ready() -> bool:
+        with suppress(ConnectionError):
+            return server.get("/health/ready")[0].status == 200
+        return False
+
+    try:
+        wait_until(is_ready)
+        yield server
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait(PATIENCE)
+
+
+VISITS = (
+    sys.executable,
+    "-c",
+    """
+import sys
+from http.client import HTTPConnection
+while True:
+    try:
+        connection = HTTPConnection("127.0.0.1", int(sys.argv[1]), timeout=30)
+        connection.request("GET", sys.argv[2])
+        print(connection.getresponse().status, flush=True)
+        connection.close()
+    except OSError as error:
+        print(type(error).__name__, flush=True)
+""",
+)
+"""Visits a port, one connection after the other, and prints what each got."""
+
+
+@contextmanager
+def balancer_of(ports: list[int], at: Path) -> Iterator[int]:
+    """HAProxy as a plain balancer: it asks each server for its health, and tries no request again."""
+    port = free_port()
+    servers = "".join(f"    server s{each} 127.0.0.1:{each} check\n" for each in ports)
+    at.joinpath("balancer.cfg").write_text(f"""
+defaults
+    mode http
+    retries 0
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+    default-server inter 200ms fall 2 rise 1
+listen public
+    bind 127.0.0.1:{port}
+    option httpchk GET /health/ready
+{servers}""")
+    with subprocess.Popen([program_of("haproxy") or "", "-db", "-f", at / "balancer.cfg"]) as process:
+        try:
+            wait_until(lambda: _accepts(port))
+            yield port
+        finally:
+            process.terminate()
+
+
+def _accepts(port: int) -> bool:
+    with suppress(ConnectionError):
+        socket.create_connection(("127.0.0.1", port), PATIENCE).close()
+        return True
+    return False
+
+
+def _answered(data_dir: Path) -> int:
+    """The clicks that the edge of a data directory has answered."""
+    text = asyncio.run(metrics_socket.ask(data_dir, "edge-*", "metrics"))["edge-11"] or ""
+    return sum(map(int, re.findall(r"(?m)^tracker_clicks_recorded_total{.+} (\d+)$", text)))
 
 
 REQUESTS = {

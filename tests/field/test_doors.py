@@ -241,6 +241,7 @@ WORDS: Mapping[str, str] = {
             "orphans",
             "geo",
             "hold-sending",
+            "spool",
         ),
         _NOTHING,
     ),

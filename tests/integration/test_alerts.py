@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 from httpx import AsyncClient
@@ -10,6 +12,7 @@ from httpx import AsyncClient
 from tests.factories.clicks import a_row
 from tests.integration.api_client import api_of, run_sql, store
 from tests.integration.fake_affiliate import FakeAffiliate
+from tests.integration.ledger_entries import streams_of
 from tests.integration.metrics_client import metrics_of
 from tests.integration.test_postback_sender import USERS, converts
 from tests.integration.test_webhooks import CAP, bodies, receiver, send, subscribes
@@ -204,6 +207,25 @@ async def test_offer_that_a_cap_closed_is_an_alert_until_it_is_open(
         assert await alerts.find(connection) == []
     finally:
         await connection.close()
+
+
+async def test_clicks_that_the_stream_server_lost_are_an_alert(
+    client: AsyncClient, database: Settings
+) -> None:
+    ago = int(time.time() - 3600) * 1000
+    async with streams_of(database) as streams:
+        await streams.count(ago, "n", 3)
+        await watch.once(database)
+        await watch.once(replace(database, redis_url="unix:///nowhere.sock"))  # what is known of it stays
+        assert 'tracker_alerts{kind="clicks_lost"} 1' in await metrics_of(database)
+        await streams.count(ago, "r", 3)
+        await watch.once(database)
+    assert 'tracker_alerts{kind="clicks_lost"} 0' in await metrics_of(database)
+    raised = (await client.get(f"{USERS}/audit?resource=alert")).json()["data"]
+    told = [entry["after"]["text"] for entry in raised if entry["action"] == "create"]
+    assert len(told) == 1
+    assert told[0].startswith("the stream server lost 3 answered clicks, the first of ")
+    assert [entry["action"] for entry in raised] == ["delete", "create"]
 
 
 @pytest.mark.parametrize("change", ["UPDATE cap SET amount = 5", "DELETE FROM cap"])

@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration.api_client import api_of, count_sub_ids_now
 from tests.integration.ledger_entries import set_stored, streams_of
-from tests.integration.test_ledger import MILLIS, MINUTE, Case, in_flight, lost, stored
+from tests.integration.test_ledger import MILLIS, MINUTE, Case, failed_over, in_flight, lost, stored
 from tracker import cli
 from tracker.ops import ledger
 from tracker.ops.doctor import report
@@ -40,7 +40,7 @@ async def test_balance_shows_its_sums_and_edges(database: Settings) -> None:
     told = answer.json()
     assert answer.headers["Complete-Until"] == told["complete_until"] == "2026-09-21T14:13:00.007Z"
     counts = {"recorded": 2, "answered": 2, "not_known_answered": 0, "late": 0, "stored": 1, "in_flight": 0}
-    counts |= {"spooled": 0, "dead": 0, "given_up": 0, "duplicates": 0, "difference": 1}
+    counts |= {"spooled": 0, "dead": 0, "given_up": 0, "duplicates": 0, "difference": 1, "lost_answered": 0}
     spooled = dict.fromkeys(counts, 0) | {"recorded": 4, "not_known_answered": 4, "spooled": 4}
     assert told["data"] == [
         {"minute": "2026-09-21T16:12:00+02:00"} | spooled | {"state": "balanced"},
@@ -121,6 +121,12 @@ async def run(settings: Settings, monkeypatch: pytest.MonkeyPatch, *words: str) 
             [f"does not balance: {SHOWN}: 1 missing"],
         ),
         (
+            failed_over,
+            ("--from", "2026-09-21", "--to", "2026-09-21"),
+            1,
+            [f"does not balance: {SHOWN}: 2 answered and lost by the stream server"],
+        ),
+        (
             lost,
             ("--from", "2026-09-21 16:13:00", "--to", "2026-09-21 16:13:59", "--tz", "Europe/Berlin"),
             1,
@@ -184,8 +190,13 @@ async def test_ledger_command_prints_the_answer_of_the_api(
     await run(database, monkeypatch, *day, "--json")
     assert json.loads(capsys.readouterr().out) == answered
     await run(database, monkeypatch, *day)
-    assert "edge 3, partition 0: all before 2026-09-21T14:13:00.000Z" in capsys.readouterr().out
-    assert await run(database, monkeypatch, "--forget-edge", "3") == 0
+    at = "2026-09-21T14:13:00.000Z"
+    assert f"edge 3, partition 0, as of {at}: all before {at} is on the stream" in capsys.readouterr().out
+    assert await run(database, monkeypatch, "--forget-edge", "3") == 1
+    asked = capsys.readouterr()
+    assert f"edge 3 was last heard of at {at}, with 2 clicks in its spool. It may have" in asked.out
+    assert asked.err == "tracker: nothing was changed: --yes agrees to it\n"
+    assert await run(database, monkeypatch, "--forget-edge", "3", "--yes") == 0
     assert "edge 3 is forgotten. 2 clicks in its spool are lost" in capsys.readouterr().out
 
 
@@ -217,7 +228,7 @@ async def test_doctor_names_faults_and_remedies(database: Settings) -> None:
         ("warn", "cannot be stored): 1", "tracker dead-letters list"),
         ("warn", "without counts on the stream server: 1", "was the server emptied"),
         ("warn", "edge 2 holds Complete-Until back", "check the stream server"),
-        ("warn", "with 8 clicks in its spool, and was last heard of at", "tracker edge --slot 3"),
+        ("warn", "with 8 clicks in its spool as of", "tracker edge --slot 3"),
     ]
     for finding, (level, text, advice) in zip(findings, said, strict=True):
         assert finding.level == level

@@ -236,6 +236,8 @@ async def test_click_without_stream_and_spool_is_refused(
         await _waits_for_stream(client)
         answers = await asyncio.gather(*(client.get(LINK) for _ in range(5)))
         assert {answer.status_code for answer in answers} == {status}
+        ready = await client.get("/health/ready")
+        assert (ready.status_code, ready.text.partition(":")[0]) == (503, "clicks are lost")
         metrics = await metrics_of(database)
         assert f'tracker_clicks_not_recorded_total{{edge="0",answer="{on_loss}"}} 5' in metrics
 

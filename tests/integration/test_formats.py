@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,8 +14,12 @@ from httpx import AsyncClient
 from tests.factories.clicks import outcomes_of
 from tests.integration.edge_client import PATIENCE, edge_of
 from tests.integration.former_worker import former_worker
+from tests.integration.ledger_entries import streams_of
 from tests.integration.stream_client import NOON, click_at, dead_letters
 from tracker.device import UnreadDevice
+from tracker.edge.record.format_watch import FormatWatch
+from tracker.edge.record.identity import EdgeId
+from tracker.ops.doctor import report
 from tracker.settings import Settings
 from tracker.store.db import connect
 from tracker.stream.appender import Appender, Lane
@@ -117,3 +122,29 @@ async def test_former_worker_stores_what_is_replayed(database: Settings) -> None
             while not await devices(database):
                 await asyncio.sleep(0.05)
     assert await dead_letters(database) == []
+
+
+async def test_two_processes_of_one_edge_are_named_by_log_and_doctor(
+    database: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on copies of one disk. A restarted edge follows its former process, and is alone."""
+    assert database.redis_url
+    edge = EdgeId(3, "0123456789abcdef")
+    former, first, second = (FormatWatch(database.redis_url, edge, 1) for _ in range(3))
+    now = int(time.time() * 1000)
+    async with streams_of(database) as streams:
+        await streams.say(str(edge), now)
+
+    async def named() -> list[str]:
+        found = await report.examine(database, "formats")
+        return [finding.text for finding in found if finding.level == "fail"]
+
+    for watch in (former, first, first):
+        await watch.look()
+    assert (await named(), caplog.messages) == ([], [])
+    for watch in (second, first, second, first):
+        await watch.look()
+    assert await named() == [f"two processes run as edge {edge}, on copies of one disk"]
+    assert len([line for line in caplog.messages if "another process has this slot" in line]) == 2
+    for watch in (former, first, second):
+        await watch.close()

@@ -49,6 +49,16 @@ async def doubled(settings: Settings, streams: Streams) -> None:
     await set_stored(settings, MINUTE, 3)
 
 
+async def failed_over(settings: Settings, streams: Streams) -> None:
+    """Another server was behind by two calls. The edge told it of the answers afterwards."""
+    await stored(settings, streams)
+    ids = await streams.record(a_hash(1), a_hash(2))
+    for id_ in ids:
+        await streams.lose(id_)
+        await streams.count(MILLIS, "r", -1)
+    await streams.count(MILLIS, "n", 2)
+
+
 async def in_flight(_: Settings, streams: Streams) -> None:
     await streams.record(a_hash(), a_hash(1))
 
@@ -103,24 +113,26 @@ _COLUMNS = (
     "dead",
     "given_up",
     "duplicates",
+    "lost_answered",
 )
 
 
 @pytest.mark.parametrize(
     ("case", "minute", "counts", "difference", "state"),
     [
-        (stored, MINUTE, (2, 2, 0, 2, 0, 0, 0, 0, 0), 0, "balanced"),
-        (lost, MINUTE, (2, 2, 0, 1, 0, 0, 0, 0, 0), 1, "unbalanced"),
-        (doubled, MINUTE, (2, 2, 0, 3, 0, 0, 0, 0, 0), -1, "unbalanced"),
-        (in_flight, MINUTE, (2, 0, 0, 0, 2, 0, 0, 0, 0), 0, "balanced"),
-        (committed_and_not_taken_off, MINUTE, (2, 0, 0, 1, 2, 0, 0, 0, 0), -1, "settling"),
-        (lost_from_the_stream, MINUTE, (2, 0, 0, 0, 1, 0, 0, 0, 0), 1, "unbalanced"),
-        (dead, MINUTE, (1, 0, 0, 0, 0, 0, 1, 0, 0), 0, "balanced"),
-        (given_up, MINUTE, (1, 0, 0, 0, 0, 0, 0, 1, 0), 0, "balanced"),
-        (a_duplicate, MINUTE, (3, 2, 1, 2, 0, 0, 0, 0, 1), 0, "balanced"),
-        (spooled, MINUTE, (3, 0, 0, 0, 0, 3, 0, 0, 0), 0, "balanced"),
-        (of_an_unknown_minute, 0, (1, 0, 0, 0, 0, 0, 1, 0, 0), 0, "balanced"),
-        (uncounted, MINUTE, (0, 0, 0, 4, 0, 0, 0, 0, 0), -4, "uncounted"),
+        (stored, MINUTE, (2, 2, 0, 2, 0, 0, 0, 0, 0, 0), 0, "balanced"),
+        (lost, MINUTE, (2, 2, 0, 1, 0, 0, 0, 0, 0, 0), 1, "unbalanced"),
+        (doubled, MINUTE, (2, 2, 0, 3, 0, 0, 0, 0, 0, 0), -1, "unbalanced"),
+        (in_flight, MINUTE, (2, 0, 0, 0, 2, 0, 0, 0, 0, 0), 0, "balanced"),
+        (committed_and_not_taken_off, MINUTE, (2, 0, 0, 1, 2, 0, 0, 0, 0, 0), -1, "settling"),
+        (lost_from_the_stream, MINUTE, (2, 0, 0, 0, 1, 0, 0, 0, 0, 0), 1, "unbalanced"),
+        (dead, MINUTE, (1, 0, 0, 0, 0, 0, 1, 0, 0, 0), 0, "balanced"),
+        (given_up, MINUTE, (1, 0, 0, 0, 0, 0, 0, 1, 0, 0), 0, "balanced"),
+        (a_duplicate, MINUTE, (3, 2, 1, 2, 0, 0, 0, 0, 1, 0), 0, "balanced"),
+        (spooled, MINUTE, (3, 0, 0, 0, 0, 3, 0, 0, 0, 0), 0, "balanced"),
+        (failed_over, MINUTE, (2, 4, 0, 2, 0, 0, 0, 0, 0, 2), 0, "unbalanced"),
+        (of_an_unknown_minute, 0, (1, 0, 0, 0, 0, 0, 1, 0, 0, 0), 0, "balanced"),
+        (uncounted, MINUTE, (0, 0, 0, 4, 0, 0, 0, 0, 0, 0), -4, "uncounted"),
     ],
 )
 async def test_clicks_of_a_minute_are_located(
@@ -147,6 +159,38 @@ async def test_partitions_are_added_up_and_hours_before_and_after_are_left_out(d
         MINUTE + 29: 2,
     }
     assert all(minute.state == "balanced" for minute in told.minutes)
+
+
+@pytest.mark.parametrize(
+    ("until", "ago", "spooled", "lost"),
+    [
+        pytest.param(1, 0, 0, 2, id="on the stream, says the running edge"),
+        pytest.param(0, 0, 0, 0, id="perhaps in the spool of an edge that starts"),
+        pytest.param(0, 60, 0, 2, id="last word of a dead edge without a spool"),
+        pytest.param(0, 60, 1, 1, id="last word of a dead edge with one of them in its spool"),
+        pytest.param(1, 0, 2, 0, id="spooled"),
+    ],
+)
+async def test_answered_click_may_be_in_a_spool(
+    database: Settings, until: int, ago: int, spooled: int, lost: int
+) -> None:
+    async with streams_of(database) as streams:
+        await failed_over(database, streams)
+        said = int(time.time() - ago) * 1000
+        await streams.say("0", MILLIS + until * 60_000, spooled={MINUTE: spooled}, said=said)
+    told, _ = await ledger.ask(database, SHOWN)
+    assert [minute.lost_answered for minute in told.minutes] == [lost]
+    assert len(told.unbalanced) == (lost > 0)
+
+
+async def test_lost_clicks_of_a_partition_are_not_hidden_by_unconfirmed_ones_of_another(
+    database: Settings,
+) -> None:
+    async with streams_of(database) as streams, streams_of(database, 5) as others:
+        await failed_over(database, streams)
+        await others.record(*(a_hash(n) for n in range(10)))
+    told, _ = await ledger.ask(database, SHOWN)
+    assert [(minute.lost_answered, minute.state) for minute in told.minutes] == [(2, "unbalanced")]
 
 
 async def test_count_beyond_the_limit_is_reported_as_such(
@@ -201,6 +245,26 @@ async def test_heartbeats_of_removed_partitions_are_forgotten(
     assert await ledger.forget_edge(database, "3") == 2
     told, complete_until = await ledger.ask(database, SHOWN)
     assert ([word.partition for word in told.heartbeats], complete_until) == ([0], now)
+
+
+@pytest.mark.parametrize(
+    ("ago", "behind", "spooled", "leaves_nothing"),
+    [(0, 0, 0, True), (0, 0, 1, False), (0, 7200, 0, False), (60, 0, 0, False)],
+    ids=["up to date", "spooling", "behind the lost word", "silent too"],
+)
+async def test_word_of_a_running_edge_says_that_a_given_up_partition_left_nothing(
+    database: Settings, ago: int, behind: int, spooled: int, leaves_nothing: bool
+) -> None:
+    now = int(time.time()) * 1000
+    async with streams_of(database, 0) as kept, streams_of(database, 2) as given_up:
+        word = {MINUTE: spooled} if spooled else {}
+        await kept.say("3", now - behind * 1000, spooled=word, said=now - ago * 1000)
+        await given_up.say("3", now - 3_600_000)
+    silent = await ledger.silent_edge(database, "3")
+    assert (silent.leaves_nothing, silent.said_at) == (
+        leaves_nothing,
+        now - ago * 1000 if ago else now - 3_600_000,
+    )
 
 
 async def test_stream_server_that_is_away_gives_no_balance(database: Settings) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable
@@ -18,6 +19,7 @@ from redis.asyncio.connection import AbstractConnection
 
 from tests.e2e.running import PATIENCE
 from tests.factories.clicks import a_click, an_offer, outcomes_of, pending
+from tests.integration.api_client import hash_at
 from tests.integration.stream_client import stored
 from tracker.domain.click_id import Mint, millis_of
 from tracker.domain.model import Cap, Click, Counter, Outcomes, Period, Reason, Status
@@ -31,6 +33,7 @@ from tracker.processes.engines.engine import Engine, resolve
 from tracker.processes.engines.valkey import start_valkey
 from tracker.settings import Settings
 from tracker.stream.appender import MAX_BATCH_BYTES
+from tracker.stream.ledger import StreamLedger
 from tracker.stream.record import decode
 
 pytestmark = pytest.mark.anyio
@@ -216,15 +219,35 @@ async def test_hit_without_stream_and_spool_is_refused(stream: Stream) -> None:
     for _ in range(2):
         with pytest.raises(NotRecorded, match="spool"):
             await record(recorders, a_visit())
+    assert recorders.has_refused
     await stream.start()
 
     async def is_up() -> bool:
-        return recorders.gauges()["stream_up"] == 1
+        return recorders.gauges()["stream_up"] == 1 and not recorders.has_refused
 
-    stream.settings.data_dir.joinpath("spool").unlink()
     await until(is_up)
     assert await record(recorders, a_visit()) == [0]
     await recorders.stop()
+
+
+async def test_spool_that_takes_clicks_again_is_found_without_a_click(stream: Stream) -> None:
+    blocked = stream.settings.data_dir / "spool"
+    blocked.write_text("a file in its place")
+    recorders = await started(stream.settings)
+    with pytest.raises(NotRecorded, match="spool"):
+        await record(recorders, a_visit())
+    blocked.unlink()
+
+    async def takes() -> bool:
+        return not recorders.has_refused
+
+    await until(takes)
+    visit = a_visit()
+    assert await record(recorders, visit) == [0]
+    await stream.start()
+    await drained(stream.settings)
+    await recorders.stop()
+    assert [decode(delivery.fields).hash for delivery in await stored(stream.settings)] == [visit.hash]
 
 
 @pytest.mark.parametrize(
@@ -371,3 +394,37 @@ async def test_heartbeat_holds_back_spooled_clicks(stream: Stream) -> None:
     heir = await started(stream.settings, slot=5)
     assert int(heir._recorders[0]._heartbeat().split(b" ")[0]) <= millis_of(clicks[0].hash)
     await heir.stop()
+
+
+async def test_clicks_that_a_restored_file_lacks_are_told_by_their_answers(stream: Stream) -> None:
+    await stream.start()
+    recorders = await started(stream.settings)
+    own, ago = recorders._recorders[0], mint.now() - 120_000  # the ledger judges minutes that have passed
+    kept, lost = (
+        [a_click(hash=hash_at(ago, n), visitor_key=n) for n in part] for part in ((0, 1), (2, 3, 4))
+    )
+
+    async def answered(clicks: list[Click], number: int) -> dict[int, int]:
+        own.answered(click.millis // 60_000 for click in clicks)
+        async with StreamLedger(stream.settings.redis_url or "") as counts:
+
+            async def is_told() -> bool:
+                told = await counts.snapshot([ago // 3_600_000])
+                return told.counts[ago // 60_000].answered == number
+
+            await until(is_told)
+            return dict((await counts.snapshot([ago // 3_600_000])).lost_answered)
+
+    await record(recorders, *kept)
+    assert await answered(kept, 2) == {}
+    files = stream.settings.data_dir / "valkey"
+    shutil.copytree(files, older := files.with_name("older"), ignore=shutil.ignore_patterns("*.sock"))
+    await record(recorders, *lost)
+    await stream.kill()
+    shutil.rmtree(files)
+    older.rename(files)
+    await stream.start()
+    await record(recorders, a_visit())
+    await drained(stream.settings)
+    assert await answered(lost, 5) == {ago // 60_000: 3}
+    await recorders.stop()

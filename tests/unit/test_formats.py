@@ -25,6 +25,7 @@ ELSEWHERE = NEW._replace(partition=1)
         ("", Word((1,), (1,))),
         ("postbacks=1,2 views=9 clicks=2,3", Word((2, 3), (1, 2))),
         ("clicks=1,x,3 postbacks=", Word((1, 3), ())),
+        ("clicks=2 postbacks=1 process=0a rival=1b", Word((2,), (1,), "0a", "1b")),
     ],
 )
 def test_word_is_read_as_it_was_said(text: str, word: Word) -> None:

@@ -27,6 +27,7 @@ from tracker.stream import keys
         (keys.CONSUMER, b"writer-"),
         (keys.rate("token:7"), "rate:{0}:token:7"),
         (keys.SLOTS, b"slots:{0}"),
+        (keys.DEPLOYMENT, b"deployment:{0}"),
         (keys.POSTBACKS, b"postbacks:{0}"),
         (keys.POSTBACK_BYTES, b"postback-bytes:{0}"),
         (keys.DEAD_POSTBACKS, b"dead-postbacks:{0}"),

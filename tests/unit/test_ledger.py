@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tracker.ops.ledger import LONGEST, Seen, State, judge, minutes_between
+from tracker.ops.ledger import LONGEST, Seen, State, amiss, judge, minutes_between
 from tracker.stream.ledger import UNKNOWN, Counts
 
 MINUTE = 29_000_000
@@ -55,6 +55,8 @@ WAITING = Counts(recorded=3, stored=1)
         ),
         pytest.param(seen(3, STORED, rows=3), 0, State.BALANCED, id="rows as counted"),
         pytest.param(seen(3, STORED, rows=2), 0, State.UNBALANCED, id="a row is missing"),
+        pytest.param(seen(3, STORED, lost_answered=1), 0, State.UNBALANCED, id="answered and lost"),
+        pytest.param(seen(2, STORED, lost_answered=1), 1, State.UNBALANCED, id="one missing, another lost"),
         pytest.param(seen(3, Counts()), -3, State.UNBALANCED, id="rows of nowhere"),
         pytest.param(seen(3, Counts(), is_hour_counted=False), -3, State.UNCOUNTED, id="counts are gone"),
         pytest.param(
@@ -65,6 +67,19 @@ WAITING = Counts(recorded=3, stored=1)
 def test_minute_is_judged(read: Seen, difference: int, state: State) -> None:
     minute = judge(MINUTE, read)
     assert (minute.difference, minute.state) == (difference, state)
+
+
+@pytest.mark.parametrize(
+    ("read", "fault"),
+    [
+        (seen(2, STORED), "1 missing"),
+        (seen(4, STORED, lost_answered=2), "1 too many, 2 answered and lost by the stream server"),
+        (seen(3, STORED, rows=2, lost_answered=2), "2 rows are in the table, 3 were counted"),
+        (seen(1, Counts(recorded=1, stored=1, duplicates=1)), "its counts contradict each other"),
+    ],
+)
+def test_fault_of_a_minute_has_words(read: Seen, fault: str) -> None:
+    assert amiss(judge(MINUTE, read)) == fault
 
 
 @pytest.mark.parametrize(

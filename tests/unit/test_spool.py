@@ -232,6 +232,22 @@ def test_disk_that_is_full_at_the_start_of_a_segment_leaves_nothing(
     assert len(os.listdir("/proc/self/fd")) == opened
 
 
+def test_full_disk_is_found_before_a_click_needs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = a_spool(tmp_path)
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.posix_fallocate", fail)
+        with pytest.raises(SpoolError, match="No space left"):
+            spool.begin(1)
+    assert list(tmp_path.iterdir()) == []
+    spool.begin(1)
+    spool.append([an_entry()], b"", None)
+    assert [group.entries for group in groups_of(left_behind(spool))] == [[an_entry()]]
+
+
 def test_segment_under_creation_is_not_adopted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = fcntl.flock
 

@@ -54,9 +54,15 @@ class LedgerMinute(BaseModel):
         description="Recorded clicks that were not found. Below 0: more clicks were found than recorded.",
         examples=[0],
     )
+    lost_answered: int = Field(
+        description="Clicks that were answered, and of which the stream server has no record any more: it "
+        "failed over, or was started from an older file. They are not in `recorded`.",
+        examples=[0],
+    )
     state: ledger.State = Field(
         description="balanced: difference is 0. settling: clicks are in flight and may count twice. "
-        "unbalanced: clicks are missing or doubled. uncounted: the stream server has no counts of that hour."
+        "unbalanced: clicks are missing, lost or doubled. "
+        "uncounted: the stream server has no counts of that hour."
     )
 
 
@@ -74,6 +80,7 @@ class LedgerTotals(BaseModel):
     given_up: int
     duplicates: int
     difference: int
+    lost_answered: int
 
 
 class LedgerEdge(BaseModel):

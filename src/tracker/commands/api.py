@@ -21,4 +21,11 @@ def run(settings: Settings, arguments: Namespace) -> int:
     key = secret_key.load(settings.key_file)  # made at the first start, and refused before anything is served
     site = create_site(settings, key)
     collect_as_api()
-    return serve(site, "TRACKER_API_PORT", settings.host, settings.api_port, arguments.fd)
+    return serve(
+        site,
+        "TRACKER_API_PORT",
+        settings.host,
+        settings.api_port,
+        arguments.fd,
+        drain_seconds=settings.drain_seconds,
+    )

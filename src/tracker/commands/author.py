@@ -12,11 +12,15 @@ from tracker.store.catalogue.edit import Author
 
 def author() -> Author:
     """The user of the operating system who runs the command."""
+    return Author(None, f"command line: {user_name()}")
+
+
+def user_name() -> str:
+    """The name of the user who runs the command, or the number of one without a name."""
     try:
-        user = pwd.getpwuid(os.getuid()).pw_name
+        return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
-        user = str(os.getuid())
-    return Author(None, f"command line: {user}")
+        return str(os.getuid())
 
 
 def agrees(question: str) -> bool:

@@ -32,7 +32,15 @@ def run(settings: Settings, arguments: Namespace) -> int:
         asyncio.run(_check_slot(settings, edge))
         app = create_edge(settings, edge)
         collect_rarely()
-        return serve(app, "TRACKER_PORT", settings.host, settings.port, arguments.fd, LinkProtocol)
+        return serve(
+            app,
+            "TRACKER_PORT",
+            settings.host,
+            settings.port,
+            arguments.fd,
+            LinkProtocol,
+            drain_seconds=settings.drain_seconds,
+        )
 
 
 async def _check_slot(settings: Settings, edge: EdgeId) -> None:

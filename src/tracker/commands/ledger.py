@@ -9,6 +9,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from datetime import tzinfo
 
 from tracker.commands.arguments import add_json
+from tracker.commands.author import agrees
 from tracker.domain.local_time import first_second, last_second, read_local, zone_named
 from tracker.errors import print_error
 from tracker.ops import ledger
@@ -40,11 +41,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="EDGE",
         help="SLOT or SLOT/RUN: stop waiting for an edge whose disk is lost",
     )
+    parser.add_argument("--yes", action="store_true", help="with --forget-edge: do not ask")
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
     if arguments.forget_edge is not None:
-        return _forget_edge(settings, arguments.forget_edge)
+        return _forget_edge(settings, arguments.forget_edge, is_sure=arguments.yes)
     zone = arguments.tz or zone_named(settings.time_zone)
     if arguments.verify and (getattr(arguments, "from") or arguments.to):
         return print_error("--verify has a FROM and a TO of its own: leave --from and --to out", 2)
@@ -64,13 +66,22 @@ def run(settings: Settings, arguments: Namespace) -> int:
     return int(bool(found.unbalanced))
 
 
-def _forget_edge(settings: Settings, slot: str) -> int:
+def _forget_edge(settings: Settings, edge: str, *, is_sure: bool) -> int:
     try:
-        spooled = asyncio.run(ledger.forget_edge(settings, slot))
+        silent = asyncio.run(ledger.silent_edge(settings, edge))
+        if not (is_sure or silent.leaves_nothing):
+            print(
+                f"edge {edge} was last heard of at {ledger.rfc3339(silent.said_at)}, with {silent.spooled:,} "
+                "clicks in its spool. It may have spooled more since. If its disk can be read, take over its "
+                "spool first: tracker spool take DIR"
+            )
+            if not agrees(f"Give up what is in the spool of edge {edge}?"):
+                return print_error("nothing was changed: --yes agrees to it")
+        spooled = asyncio.run(ledger.forget_edge(settings, edge))
     except LookupError as error:
         return print_error(str(error))
     lost = f". {spooled:,} clicks in its spool are lost unless it runs again" if spooled else ""
-    print(f"edge {slot} is forgotten{lost}")
+    print(f"edge {edge} is forgotten{lost}")
     return 0
 
 

@@ -17,16 +17,21 @@ from typing import Any, NamedTuple
 
 from tracker.edge.record import spool
 from tracker.settings import Settings
+from tracker.store.alerts import Alert
 from tracker.store.clicks import ledger as stored_clicks
 from tracker.store.db import Connection, connect
-from tracker.stream.ledger import UNKNOWN, Counts, Heartbeat, Recount, Snapshot, StreamLedger
+from tracker.stream.ledger import ALIVE_MILLIS, UNKNOWN, Counts, Heartbeat, Recount, Snapshot, StreamLedger
 
 LONGEST = 31 * 1440
 """The most minutes of one request."""
 MOST_RECOUNTED = 200_000
 """Up to this many entries on the streams are counted one by one if the counts do not explain them."""
-ALIVE_MILLIS = 10_000
-"""An edge that sent a heartbeat within this time is running. It sends one each second."""
+
+LOST_ADVICE = (
+    "the stream server lost clicks that edges had answered. Did it fail over to a copy, or start from an "
+    "older file? Keep the files of the old server and the logs of the edges. See docs/operations/ledger.md"
+)
+"""What to do about clicks that were answered and lost."""
 
 _LAST = 2**31 - 1  # as Postgres counts them: the minute in the year 6053
 _READINGS = 3
@@ -40,7 +45,7 @@ class State(StrEnum):
 
     BALANCED = "balanced"
     SETTLING = "settling"  # an entry is in flight, and may be stored but not yet acknowledged
-    UNBALANCED = "unbalanced"  # clicks are lost (difference above 0) or there twice (below 0)
+    UNBALANCED = "unbalanced"  # clicks are lost (difference or lost_answered above 0), or there twice
     UNCOUNTED = "uncounted"  # the stream server has no counts of this hour: they are too old, or lost
 
 
@@ -54,6 +59,7 @@ class Seen(NamedTuple):
     after: Counts
     spooled: int
     is_hour_counted: bool
+    lost_answered: int = 0
 
     @property
     def is_still(self) -> bool:
@@ -76,6 +82,7 @@ class Minute(NamedTuple):
     given_up: int
     duplicates: int
     difference: int  # clicks that were recorded but cannot be found, or below 0: found but not recorded
+    lost_answered: int  # answered clicks of which the stream server has no record any more
     state: State
 
     @property
@@ -86,11 +93,11 @@ class Minute(NamedTuple):
 
 COUNTS = (
     *("recorded", "answered", "not_known_answered", "late", "stored", "in_flight", "spooled", "dead"),
-    *("given_up", "duplicates", "difference"),
+    *("given_up", "duplicates", "difference", "lost_answered"),
 )
 """The counts of a minute, in the order in which they are shown."""
 
-_HEADS = {"not_known_answered": "unconfirmed"} | {
+_HEADS = {"not_known_answered": "unconfirmed", "lost_answered": "lost"} | {
     name: name.replace("_", " ") for name in ("in_flight", "given_up")
 }
 
@@ -139,6 +146,20 @@ async def read(
     return await _read_once(stream, connection, minutes, verify=verify)
 
 
+async def lost_clicks(stream: StreamLedger, now: int) -> list[Alert]:
+    """Clicks of the last day that were answered, and that the stream server lost. `now`: Unix seconds.
+
+    Raises:
+        UNREACHABLE: the stream is away.
+    """
+    lost = (await stream.snapshot(range(now // 3600 - 24, now // 3600 + 1))).lost_answered
+    if not lost:
+        return []
+    first = f"{datetime.fromtimestamp(min(lost) * 60, UTC):%Y-%m-%d %H:%M} UTC"
+    text = f"the stream server lost {sum(lost.values())} answered clicks, the first of {first}"
+    return [Alert("clicks_lost", "ledger", text)]
+
+
 async def complete_until(stream: StreamLedger, data_dir: Path, since: int | None = None) -> int | None:
     """The time before which every click is stored, spooled clicks of this machine included.
 
@@ -164,33 +185,73 @@ async def ask(settings: Settings, minutes: range, *, verify: bool = False) -> tu
             await connection.close()
 
 
-async def forget_edge(settings: Settings, edge: str) -> int:
-    """Deregister an edge that will never run again, or that has given up some partitions.
+class Silent(NamedTuple):
+    """An edge that does not run any more, or heartbeats of partitions that a running one has given up."""
+
+    heartbeats: list[Heartbeat]
+    leaves_nothing: bool  # it runs, and says that nothing of before is left
+
+    @property
+    def name(self) -> str:
+        return f"{self.heartbeats[0].slot}/{self.heartbeats[0].run}"
+
+    @property
+    def spooled(self) -> int:
+        """Clicks in its spool by its last heartbeats."""
+        return sum(sum(heartbeat.spooled.values()) for heartbeat in self.heartbeats)
+
+    @property
+    def said_at(self) -> int:
+        """The time of its last heartbeat, in Unix milliseconds."""
+        return max(heartbeat.sent_at for heartbeat in self.heartbeats)
+
+
+async def silent_edge(settings: Settings, edge: str) -> Silent:
+    """An edge that may be forgotten.
 
     `edge` is a slot, or <slot>/<run id> if several edges have the slot. <slot>/ is an edge of a version
-    without run ids. Returns the number of clicks that are in its spool by its last heartbeat.
+    without run ids.
 
     Raises:
         LookupError: the edge is unknown or running, or there are several. The message says which.
     """
     assert settings.redis_url
     async with StreamLedger(settings.redis_url) as stream:
-        now, heartbeats = await stream.heartbeats()
-        heartbeats = [
-            heartbeat
-            for heartbeat in heartbeats
-            if edge in (heartbeat.slot, f"{heartbeat.slot}/{heartbeat.run}")
-        ]
-        if not heartbeats:
-            raise LookupError(f"edge {edge} is not known: `tracker ledger` shows the known ones")
-        silent = [heartbeat for heartbeat in heartbeats if now - heartbeat.sent_at >= ALIVE_MILLIS]
-        if not silent:
-            raise LookupError(f"edge {edge} is running, or was seconds ago: stop it first")
-        several = sorted({f"{heartbeat.slot}/{heartbeat.run}" for heartbeat in silent})
-        if len(several) > 1:
-            raise LookupError(f"edge {edge} is one of {', '.join(several)}: name one of these")
-        await stream.forget(silent)
-    return sum(sum(heartbeat.spooled.values()) for heartbeat in silent)
+        return await _silent(stream, edge)
+
+
+async def forget_edge(settings: Settings, edge: str) -> int:
+    """Deregister an edge that will never run again, or that has given up some partitions.
+
+    `edge`: as for silent_edge. Returns the number of clicks that are in its spool by its last heartbeat.
+
+    Raises:
+        LookupError: as silent_edge.
+    """
+    assert settings.redis_url
+    async with StreamLedger(settings.redis_url) as stream:
+        silent = await _silent(stream, edge)
+        await stream.forget(silent.heartbeats)
+    return silent.spooled
+
+
+async def _silent(stream: StreamLedger, edge: str) -> Silent:
+    now, heartbeats = await stream.heartbeats()
+    heartbeats = [
+        heartbeat for heartbeat in heartbeats if edge in (heartbeat.slot, f"{heartbeat.slot}/{heartbeat.run}")
+    ]
+    if not heartbeats:
+        raise LookupError(f"edge {edge} is not known: `tracker ledger` shows the known ones")
+    silent = [heartbeat for heartbeat in heartbeats if now - heartbeat.sent_at >= ALIVE_MILLIS]
+    if not silent:
+        raise LookupError(f"edge {edge} is running, or was seconds ago: stop it first")
+    several = sorted({f"{heartbeat.slot}/{heartbeat.run}" for heartbeat in silent})
+    if len(several) > 1:
+        raise LookupError(f"edge {edge} is one of {', '.join(several)}: name one of these")
+    running = [each for each in heartbeats if each.run == silent[0].run and each not in silent]
+    last = max(heartbeat.sent_at for heartbeat in silent)
+    is_done = all(not each.spooled and each.low_watermark > last for each in running)
+    return Silent(silent, bool(running) and is_done)
 
 
 async def _read_once(stream: StreamLedger, connection: Connection, minutes: range, *, verify: bool) -> Ledger:
@@ -233,6 +294,7 @@ class _Readings(NamedTuple):
             after=self.after.counts.get(number, Counts()),
             spooled=self.spooled.get(number, 0),
             is_hour_counted=number // 60 in self.hours,
+            lost_answered=self.after.lost_answered.get(number, 0),
         )
 
     def _found(self, number: int) -> tuple[int, int] | None:
@@ -286,6 +348,7 @@ def judge(number: int, seen: Seen) -> Minute:
         given_up=counts.given_up,
         duplicates=counts.duplicates,
         difference=difference,
+        lost_answered=seen.lost_answered,
         state=_state(number, seen, difference),
     )
 
@@ -295,6 +358,8 @@ def _state(number: int, seen: Seen, difference: int) -> State:
         return State.UNBALANCED
     if number == UNKNOWN:
         return State.BALANCED
+    if seen.lost_answered:
+        return State.UNBALANCED
     if seen.stored and not seen.is_hour_counted:
         return State.UNCOUNTED
     counts = seen.after
@@ -327,9 +392,12 @@ def amiss(minute: Minute) -> str:
     """The fault of a minute that does not balance."""
     if minute.rows not in (None, minute.stored):
         return f"{minute.rows} rows are in the table, {minute.stored} were counted"
+    faults = []
     if minute.difference:
-        return f"{abs(minute.difference)} {'missing' if minute.difference > 0 else 'too many'}"
-    return "its counts contradict each other"
+        faults.append(f"{abs(minute.difference)} {'missing' if minute.difference > 0 else 'too many'}")
+    if minute.lost_answered:
+        faults.append(f"{minute.lost_answered} answered and lost by the stream server")
+    return ", ".join(faults) or "its counts contradict each other"
 
 
 def rfc3339(millis: int) -> str:
@@ -374,8 +442,8 @@ def in_words(ledger: Ledger, zone: tzinfo, complete_until: int | None) -> str:
         _line("all", [sum(row[name] for row in facts["data"]) for name in columns], ""),
     ]
     edges = [
-        f"edge {_named(edge)}, partition {edge['partition']}: all before {edge['until']} is on the stream, "
-        f"{edge['spooled']} in its spool, last heard of at {edge['heard']}"
+        f"edge {_named(edge)}, partition {edge['partition']}, as of {edge['heard']}: all before "
+        f"{edge['until']} is on the stream, {edge['spooled']} in its spool"
         for edge in facts["edges"]
     ]
     return "\n".join([*table, "", *edges, *_verdict(ledger, facts)])

@@ -133,6 +133,8 @@ def _health(catalogue: Catalogue, recorders: PartitionedRecorder) -> list[Route]
     async def ready(_: Request) -> Response:
         if recorders.is_second:
             return PlainTextResponse("another edge has this slot: give this one another --slot\n", 503)
+        if recorders.has_refused:
+            return PlainTextResponse("clicks are lost: neither the stream nor the spool takes them\n", 503)
         missing = [
             *(["catalogue"] if not catalogue.loaded.is_set() else []),
             *(["stream"] if not recorders.has_been_up else []),

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import signal
 from socket import socket
+from time import monotonic
+from types import FrameType
 from typing import Any
 
 import uvicorn
 
 from tracker.edge.http.bounds import BoundedProtocol
+from tracker.processes.draining import Draining
 from tracker.processes.sockets import inherited, listen
 
 KEEP_ALIVE_SECONDS = 75
@@ -17,12 +21,47 @@ KEEP_ALIVE_SECONDS = 75
 It is longer than a proxy's own limit (60 s as a rule), so that a proxy never writes into a connection that is
 being closed.
 """
-DRAIN_SECONDS = 10
+LAST_ANSWERS_SECONDS = 10
 """How long an edge or the API may take to answer accepted requests before it stops."""
 
 
+logger = logging.getLogger(__name__)
+
+
 class _Server(uvicorn.Server):
-    """Ends by the signal that stopped it, so nothing runs at the exit of the process."""
+    """Ends by the signal that stopped it, so nothing runs at the exit of the process.
+
+    At a SIGTERM it first serves on for `drain_seconds`, see Draining. A second signal ends that at once.
+    """
+
+    def __init__(self, config: uvicorn.Config, drain_seconds: float) -> None:
+        super().__init__(config)
+        self._drain_seconds = drain_seconds
+        self._stops_at: float | None = None  # by the monotonic clock
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        is_first = self._stops_at is None and not self.should_exit
+        if sig == signal.SIGTERM and is_first and self.started and self._drain_seconds:
+            self._captured_signals.append(sig)
+            self._stops_at = monotonic() + self._drain_seconds
+        else:
+            super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._stops_at is not None:
+            self._drain()
+            if monotonic() >= self._stops_at:
+                self.should_exit = True
+        return await super().on_tick(counter)
+
+    def _drain(self) -> None:
+        """Let the connections of now and those to come have the application that stops."""
+        if isinstance(self.config.loaded_app, Draining):
+            return
+        self.config.loaded_app = app = Draining(self.config.loaded_app)
+        for connection in self.server_state.connections:
+            connection.app = app  # type: ignore[union-attr]
+        logger.warning("stopping: not ready from now on, and serving for another %g s", self._drain_seconds)
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         await super().shutdown(sockets)
@@ -38,10 +77,12 @@ def serve(
     http: type[BoundedProtocol] = BoundedProtocol,
     *,
     host_variable: str = "TRACKER_HOST",
+    drain_seconds: float = 0,
 ) -> int:
     """Serve on the socket inherited as `fd`, or on host and port.
 
-    `host_variable` and `variable` name their settings.
+    `host_variable` and `variable` name their settings. `drain_seconds`: how long it serves on after SIGTERM.
+    An inherited socket outlives this process, and its connections wait for the next one. So it needs none.
 
         Raises:
         CannotStartError: it cannot listen.
@@ -58,9 +99,9 @@ def serve(
         log_config=None,  # its lines use our log handler and format
         log_level="warning",
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=DRAIN_SECONDS,
+        timeout_graceful_shutdown=LAST_ANSWERS_SECONDS,
     )
     listening = listen(variable, host, port, host_variable=host_variable) if fd is None else inherited(fd)
-    server = _Server(config)
+    server = _Server(config, drain_seconds if fd is None else 0)
     server.run(sockets=[listening])
     return 0 if server.started else 1

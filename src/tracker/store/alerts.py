@@ -6,7 +6,7 @@ Each search reads a bounded part of the tables, and names at most MOST_OF_KIND.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -209,27 +209,34 @@ KINDS: Mapping[str, str] = {
     "affiliate_failing": "see GET …/users/sent-postbacks?affiliate_id=…, and tell the affiliate",
     "offer_closed_by_cap": "wait for the end of its period. Or raise the cap, and set closed_until=null by "
     "tracker offers set, or by tracker offer-affiliates set if it is closed for one affiliate",
+    "clicks_lost": "keep the files of the old stream server and the logs of the edges. See tracker ledger, "
+    "and what to do in docs/operations/ledger.md",
     "codes_guessed": "ask the user for a new password, or run tracker users reset EMAIL: if the codes were "
     "not the user's own, somebody knows the password",
 }
 """The kinds of alerts, and what to do."""
+OF_STREAM = frozenset({"clicks_lost"})
+"""The kinds that only the stream server knows of."""
 
 
 async def find(connection: Connection) -> list[Alert]:
-    """All alerts of this moment."""
+    """All alerts of this moment that the database knows of."""
     return [alert for finder in _FINDERS for alert in await finder(connection)]
 
 
-async def note(connection: Connection) -> None:
+async def note(connection: Connection, of_stream: Sequence[Alert] | None) -> None:
     """Note the alerts that are new, and those that have ended, in the audit trail and for webhooks.
 
-    Does nothing while another process does it.
+    `of_stream`: those of the kinds OF_STREAM. None while the server is away: the noted ones then stay. Does
+    nothing while another process does it.
     """
     async with connection.transaction():
         if not await connection.fetchval(_TRY_TO_LOCK, Lock.ALERTS):
             return
         known = {alert[:2]: alert for alert in (Alert(*row) for row in await connection.fetch(_KNOWN))}
-        found = {alert[:2]: alert for alert in await find(connection)}
+        if of_stream is None:
+            of_stream = [alert for alert in known.values() if alert.kind in OF_STREAM]
+        found = {alert[:2]: alert for alert in [*await find(connection), *of_stream]}
         if found.keys() != known.keys():  # the audit trail is in the order of commits
             await connection.execute(_LOCK_AUDIT, Lock.CATALOGUE)
         for alert in found.values():

@@ -23,7 +23,7 @@ It may live: a process that was stopped for seconds loses its slot, and goes on 
 EDGE_SECONDS = 5.0
 """How long an edge's word lasts. It repeats it each second."""
 
-_CLICKS, _POSTBACKS = "clicks=", "postbacks="
+_CLICKS, _POSTBACKS, _PROCESS, _RIVAL = "clicks=", "postbacks=", "process=", "rival="
 _WITHOUT_WORD = (1,)  # the versions of workers and edges of release 0.2.0
 
 
@@ -32,15 +32,26 @@ class Word(NamedTuple):
 
     clicks: Sequence[int]
     postbacks: Sequence[int]
+    process: str = ""
+    """Of an edge: random, of the process that says it. Two edges with one run id differ in it."""
+    rival: str = ""
+    """Another process that was heard to say the same edge's word."""
 
     @classmethod
     def read(cls, text: str) -> Self:
         """A word. Kinds that are missing or cannot be read have the version of release 0.2.0."""
-        return cls(_versions(text, _CLICKS), _versions(text, _POSTBACKS))
+        versions = _versions(text, _CLICKS), _versions(text, _POSTBACKS)
+        return cls(*versions, _part(text, _PROCESS) or "", _part(text, _RIVAL) or "")
 
     def __str__(self) -> str:
-        clicks, of_postbacks = (",".join(map(str, versions)) for versions in self)
-        return f"{_CLICKS}{clicks} {_POSTBACKS}{of_postbacks}"
+        clicks, of_postbacks = (",".join(map(str, versions)) for versions in self[:2])
+        texts = (
+            (_CLICKS, clicks),
+            (_POSTBACKS, of_postbacks),
+            (_PROCESS, self.process),
+            (_RIVAL, self.rival),
+        )
+        return " ".join(f"{name}{text}" for name, text in texts if text)
 
 
 WORD = Word(record.VERSIONS, postbacks.VERSIONS)
@@ -90,13 +101,17 @@ class Formats(StreamClient):
                     workers.append(Worker(partition, slot.decode(), word, holds_slot=bool(holder)))
         return workers
 
-    async def say(self, edge: str, version: int) -> None:
-        """Say that an edge writes clicks of a version, and of lower ones. A full server does not take it."""
-        word = str(WORD._replace(clicks=(version,)))
+    async def say(self, edge: str, version: int, process: str, rival: str = "") -> str:
+        """Say that an edge writes clicks of a version, and of lower ones. A full server does not take it.
+
+        Returns the process that said the edge's last word. "" if none has for EDGE_SECONDS.
+        """
+        word = str(WORD._replace(clicks=(version,), process=process, rival=rival))
         try:
-            await self._client.set(keys.formats(edge), word, px=int(EDGE_SECONDS * 1000))
+            last = await self._client.set(keys.formats(edge), word, px=int(EDGE_SECONDS * 1000), get=True)
         except OutOfMemoryError:
-            return
+            return ""
+        return Word.read(last.decode()).process if last else ""
 
     async def edges(self, edges: Collection[str]) -> dict[str, Word | None]:
         """The words of edges. None for an edge without a word."""
@@ -109,8 +124,11 @@ class Formats(StreamClient):
 
 
 def _versions(text: str, kind: str) -> tuple[int, ...]:
-    for part in text.split():
-        if part.startswith(kind):
-            numbers = part.removeprefix(kind).split(",")
-            return tuple(int(number) for number in numbers if number.isdecimal())
-    return _WITHOUT_WORD
+    if (numbers := _part(text, kind)) is None:
+        return _WITHOUT_WORD
+    return tuple(int(number) for number in numbers.split(",") if number.isdecimal())
+
+
+def _part(text: str, name: str) -> str | None:
+    """The text behind a name. None if the word does not have it."""
+    return next((part.removeprefix(name) for part in text.split() if part.startswith(name)), None)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 SLOTS = b"slots:{0}"
 """Hash: the run id of the edge that each slot belongs to."""
+DEPLOYMENT = b"deployment:{0}"
+"""The id of this deployment, which the spools of its edges have too."""
 POSTBACKS = b"postbacks:{0}"
 """Stream: postbacks on their way into the database."""
 POSTBACK_BYTES = b"postback-bytes:{0}"

@@ -7,6 +7,7 @@ transaction, fit together.
 from __future__ import annotations
 
 import json
+import secrets
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from typing import Any, NamedTuple
@@ -22,6 +23,8 @@ MINUTE = 60_000
 HOUR = 60 * MINUTE
 LEDGER_HOURS = 40 * 24
 """How long a minute's counts are kept on the stream server."""
+ALIVE_MILLIS = 10_000
+"""An edge that sent a heartbeat within this time is running. It sends one each second."""
 UNKNOWN = 0
 """The minute of entries whose hash cannot be read."""
 
@@ -77,6 +80,7 @@ class Snapshot(NamedTuple):
     waiting: int  # entries on the streams
     dead_letters: int  # entries on the dead-letter streams
     heartbeats: list[Heartbeat]
+    lost_answered: Mapping[int, int]  # by minute. See _lost_answered
 
 
 class Recount(NamedTuple):
@@ -97,18 +101,22 @@ class StreamLedger(StreamClient):
         waiting, dead_letters = 0, 0
         heartbeats: list[Heartbeat] = []
         fields: list[tuple[int, dict[bytes, bytes]]] = []
+        lost: Counter[int] = Counter()
         for partition in await self._with_anything(hours):
             async with self._client.pipeline(transaction=True) as pipe:
+                pipe.time()
                 pipe.xlen(keys.clicks(partition))
                 pipe.xlen(keys.dead(partition))
                 pipe.hgetall(keys.edges(partition))
                 for hour in hours:
                     pipe.hgetall(keys.ledger(partition, hour))
-                clicks, dead, edges, *counted = await pipe.execute()
+                time, clicks, dead, edges, *counted = await pipe.execute()
             waiting, dead_letters = waiting + clicks, dead_letters + dead
-            heartbeats += _heartbeats(partition, edges)
-            fields += zip(hours, counted, strict=True)
-        return Snapshot(_counts(fields), waiting, dead_letters, heartbeats)
+            here, own = _heartbeats(partition, edges), list(zip(hours, counted, strict=True))
+            lost.update(_lost_answered(_counts(own), here, _millis_of_time(time)))
+            heartbeats += here
+            fields += own
+        return Snapshot(_counts(fields), waiting, dead_letters, heartbeats, lost)
 
     async def recount(self) -> Recount:
         """Count the entries on the streams themselves, one by one."""
@@ -182,6 +190,16 @@ class StreamLedger(StreamClient):
         """Give the slot of a dead edge to another edge."""
         await self._client.hset(keys.SLOTS, slot, run)
 
+    async def deployment(self) -> str | None:
+        """The id of this deployment. None if no edge has named it since the server was new."""
+        id_: bytes | None = await self._client.get(keys.DEPLOYMENT)
+        return id_.decode() if id_ else None
+
+    async def name_deployment(self, known: str | None) -> str:
+        """Give a server without an id the known one, or a new one. Returns the id that it has then."""
+        await self._client.setnx(keys.DEPLOYMENT, known or secrets.token_hex(8))
+        return await self.deployment() or ""
+
     async def heartbeats(self) -> tuple[int, list[Heartbeat]]:
         """The stream server's clock, and the heartbeats of all edges."""
         now = _millis_of_time(await self._client.time())
@@ -236,6 +254,26 @@ def _counts(hours: Iterable[tuple[int, dict[bytes, bytes]]]) -> dict[int, Counts
             minute, _, kind = field.decode().partition(":")
             minutes[hour * 60 + int(minute)][_KINDS[kind]] += int(count)
     return {minute: Counts(**counted) for minute, counted in minutes.items()}
+
+
+def _lost_answered(counts: Mapping[int, Counts], heartbeats: list[Heartbeat], now: int) -> dict[int, int]:
+    """Answered clicks of one partition that neither its counts nor a spool have, by minute.
+
+    An edge counts a click as answered in a later call than the one that records it, or that counts it as
+    spooled. So there are none, unless the server lost calls that it had confirmed. An edge that starts sends
+    heartbeats before it has read its spool. So a minute is left out while a running edge may have clicks of
+    it. `now`: Unix milliseconds.
+    """
+    spooled: Counter[int] = Counter()
+    for heartbeat in heartbeats:
+        spooled.update(heartbeat.spooled)
+    running = (each.low_watermark for each in heartbeats if now - each.sent_at < ALIVE_MILLIS)
+    end = min(running, default=now) // MINUTE
+    return {
+        minute: lost
+        for minute, of in counts.items()
+        if UNKNOWN < minute < end and (lost := of.answered - of.recorded - spooled[minute]) > 0
+    }
 
 
 def _heartbeats(partition: int, edges: dict[bytes, bytes]) -> list[Heartbeat]:

@@ -7,8 +7,8 @@ run id. An edge on another machine has neither. Backups copy both.
 A copied data directory, of an image or of another disk, would bring the run id along. Two edges would then
 renew one heartbeat, and Complete-Until would not wait for an edge that is cut off. So the file names its own
 inode, and a file that names another inode is a copy: that edge gets a new run id. A copy of a whole disk has
-the same inodes, so it is not detected. Some FUSE file systems change inodes at each mount. They look like
-a copy at each start.
+the same inodes. Only the running edges notice it (format_watch.py). Some FUSE file systems change inodes at
+each mount. They look like a copy at each start.
 """
 
 from __future__ import annotations

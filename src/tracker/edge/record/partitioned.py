@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 from tracker.domain.click_id import Mint
 from tracker.domain.model import Click, Outcomes
 from tracker.edge.http.batching import Hit
-from tracker.edge.record import spool
+from tracker.edge.record import deployment, spool
 from tracker.edge.record.cap_totals import CapSums
 from tracker.edge.record.ending import end
 from tracker.edge.record.format_watch import FormatWatch
@@ -43,6 +43,7 @@ class PartitionedRecorder:
 
     def __init__(self, settings: Settings, edge: EdgeId, mint: Mint) -> None:
         assert settings.redis_url
+        self._url = settings.redis_url
         self._partitions = settings.partitions
         self._spool_dir = settings.data_dir / "spool"
         self._drain = Drain(settings.redis_url, self._spool_dir, VisitorMemory.of(settings))
@@ -57,11 +58,13 @@ class PartitionedRecorder:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
+        await asyncio.to_thread(spool.make_directory, self._spool_dir)
         await self._drain.start()  # first: the first heartbeat counts what this edge's last life left behind
         await asyncio.gather(*(recorder.start() for recorder in self._recorders))
         self._tasks = [
             asyncio.create_task(self._slot_watch.run(), name="slot watch"),
             asyncio.create_task(self._format_watch.run(), name="format watch"),
+            asyncio.create_task(deployment.keep(self._url, self._spool_dir), name="deployment"),
         ]
         if self._cap_sums:
             self._tasks.append(asyncio.create_task(self._cap_sums.run(), name="cap sums"))
@@ -101,6 +104,11 @@ class PartitionedRecorder:
     def has_been_up(self) -> bool:
         """Whether every partition was reached once."""
         return all(recorder.has_been_up for recorder in self._recorders)
+
+    @property
+    def has_refused(self) -> bool:
+        """Whether a partition has lost its last clicks, because stream and spool both refuse."""
+        return any(recorder.has_refused for recorder in self._recorders)
 
     @property
     def is_second(self) -> bool:

@@ -81,6 +81,8 @@ class Recorder:
         self.is_up = True
         """Whether clicks go to the stream. Else they go to the spool."""
         self.has_been_up = False
+        self.has_refused = False
+        """Whether the last clicks were lost: neither the stream nor the spool takes any."""
         self.spooled = 0  # clicks, since the start
         self.unknown = 0  # clicks whose visitors the stream had no room to remember
         self.skew = 0.0  # seconds that the stream server's clock is ahead of ours
@@ -140,6 +142,8 @@ class Recorder:
                 self._arrived.clear()
             if batch or self.is_up:
                 await self._record(batch)
+            elif self.has_refused:
+                await self._try_spool()
 
     def _next_batch(self) -> list[_Group]:
         batch: list[_Group] = []
@@ -165,6 +169,7 @@ class Recorder:
                 uncertain_call = None if error.is_certain else Call(lane.id, lane.sequence + 1)
                 self._go_away(error)
             else:
+                self.has_refused = False
                 self._seal()
                 return
         if batch:
@@ -232,9 +237,11 @@ class Recorder:
             logger.error(
                 "%d clicks not recorded: the stream is away, and the spool fails: %s", len(entries), error
             )
+            self.has_refused = True
             self._seal()
             _refuse(batch, str(error))
             return
+        self.has_refused = False
         self.spooled += len(entries)
         _resolve(batch, [0] * len(entries))
         if self._spool.open and self._spool.open.size >= SEGMENT_BYTES:
@@ -259,6 +266,13 @@ class Recorder:
                 self.is_up = True
         logger.warning("stream: back after %.1f s", monotonic() - since)
         self._arrived.set()
+
+    async def _try_spool(self) -> None:
+        """See whether the spool takes clicks again. A balancer may send none until this edge is ready."""
+        if self._spool.open is None:
+            with suppress(SpoolError):
+                await asyncio.to_thread(self._spool.begin, self._mint.now())
+                self.has_refused = False
 
     async def _deregister(self) -> None:
         """Send the last counts of answers. If no clicks are left behind, remove the heartbeat too."""

@@ -10,12 +10,15 @@ deleted. Segments of an edge that died are adopted by any edge of the same data 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from tracker.edge.record.spool_file import ROOM_BYTES, Call, Segment, SpoolError
 from tracker.stream.record import Entry, in_oldest, millis_of_entry
+
+logger = logging.getLogger(__name__)
 
 SEGMENT_BYTES = 16 << 20
 """A segment of this size is sealed, and the next one is begun."""
@@ -43,22 +46,50 @@ class Spool:
             if self._room <= 0:
                 self._make_sure_of_room()
             if self.open is None:
-                first = millis_of_entry(entries[0])
-                self.open = Segment.create(self._directory, self._slot, self._partition, first)
+                self.open = self._create(millis_of_entry(entries[0]))
             readable = [(control, in_oldest(record)) for control, record in entries]
             self._room -= self.open.append(readable, answered, uncertain_call)
         except OSError as error:
             raise SpoolError(f"{self._directory}: {error.strerror or error}") from error
+
+    def begin(self, first_millis: int) -> None:
+        """Begin a segment for clicks of this Unix millisecond or later, with room for them on the disk.
+
+        Raises:
+            SpoolError: there is no room, or the disk takes nothing.
+        """
+        try:
+            self._make_sure_of_room()
+            segment = self._create(first_millis)
+            try:
+                segment.make_sure_of_room()
+            except OSError:
+                segment.delete()
+                raise
+        except OSError as error:
+            raise SpoolError(f"{self._directory}: {error.strerror or error}") from error
+        self.open = segment
 
     def seal(self) -> Segment | None:
         """Return the written segment, if there is one. The next batch begins a new segment."""
         sealed, self.open = self.open, None
         return sealed
 
+    def _create(self, first_millis: int) -> Segment:
+        return Segment.create(self._directory, self._slot, self._partition, first_millis)
+
     def _make_sure_of_room(self) -> None:
         if size_of(self._directory) + ROOM_BYTES > self._max_bytes:
             raise SpoolError(f"{self._directory} is full: it has all that TRACKER_SPOOL_MB allows")
         self._room = ROOM_BYTES
+
+
+def make_directory(directory: Path) -> None:
+    """Make the spool's directory, so that a spool of another edge can be taken over into it."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:  # the edge serves all the same while the stream is there
+        logger.error("spool: %s cannot be made: %s", directory, error.strerror)
 
 
 def segments(directory: Path) -> list[Path]:

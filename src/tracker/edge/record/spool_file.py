@@ -133,6 +133,15 @@ class Segment:
         self.minutes.update(_minutes_of(entries))
         return len(group)
 
+    def make_sure_of_room(self) -> None:
+        """See that the disk takes ROOM_BYTES more.
+
+        Raises:
+            OSError: it does not.
+        """
+        os.posix_fallocate(self._fd, self.size, ROOM_BYTES)
+        os.ftruncate(self._fd, self.size)
+
     def groups(self) -> Iterator[Group]:
         """The segment's groups, oldest first. Damage is skipped and logged. A torn end is not damage."""
         reading = _Reading(os.pread(self._fd, os.fstat(self._fd).st_size, 0))
@@ -169,6 +178,33 @@ class Segment:
         self.size += written
 
 
+class Contents(NamedTuple):
+    """What the bytes of a segment hold."""
+
+    groups: list[Group]
+    damaged: int  # bytes that are skipped between undamaged frames
+    torn: int  # bytes behind the last whole frame: a write that was cut off, or damage
+
+
+def contents(data: bytes, lane: bytes) -> Contents:
+    """Read a segment that may be anybody's.
+
+    Raises:
+        ValueError: it has no frame of ours, another version, or frames that no edge has written.
+    """
+    reading = _Reading(data)
+    try:
+        frames = list(reading)
+        if not frames:
+            raise ValueError("it has no whole frame")
+        if (head := frames[0]).kind == _HEAD and head.payload != _VERSION:
+            raise ValueError(f"it has version {head.payload!r}")
+        groups = list(_groups(frames, lane))
+    except struct.error as error:
+        raise ValueError(f"a frame is too short: {error}") from None
+    return Contents(groups, reading.damaged, len(data) - reading.at)
+
+
 class _Frame(NamedTuple):
     at: int  # where it begins
     kind: bytes
@@ -180,7 +216,7 @@ class _Reading:
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self._at = 0
+        self.at = 0  # behind the last frame
         self.damaged = 0  # skipped bytes before an undamaged frame
 
     def __iter__(self) -> Iterator[_Frame]:
@@ -188,13 +224,13 @@ class _Reading:
             yield frame
 
     def _next(self) -> _Frame | None:
-        at = self._at
+        at = self.at
         while at >= 0 and not (frame := self._frame_at(at)):
             at = self._data.find(_MAGIC, at + 1)
         if at < 0 or frame is None:
             return None
-        self.damaged += at - self._at
-        self._at = at + _FRAME.size + len(frame.payload)
+        self.damaged += at - self.at
+        self.at = at + _FRAME.size + len(frame.payload)
         return frame
 
     def _frame_at(self, at: int) -> _Frame | None:

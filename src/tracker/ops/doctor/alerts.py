@@ -1,4 +1,7 @@
-"""What needs the operator's attention: secrets, advertisers, affiliates and caps."""
+"""What needs the operator's attention: secrets, advertisers, affiliates and caps.
+
+Lost clicks are an alert too. The topic `ledger` has them, minute by minute.
+"""
 
 from __future__ import annotations
 

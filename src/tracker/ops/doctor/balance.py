@@ -9,12 +9,13 @@ from typing import Any, Literal
 from tracker.ops import ledger
 from tracker.ops.doctor.finding import Finding
 from tracker.ops.ledger import Ledger, Minute
-from tracker.stream.ledger import Heartbeat
+from tracker.stream.ledger import ALIVE_MILLIS, Heartbeat
 
 Verdict = Literal["balanced", "settling", "unbalanced"]
 
 _LATE_MILLIS = 60_000
 _MOST_MINUTES_NAMED = 5
+_ADVICE = "keep the logs of edges and workers, and count the rows: tracker ledger --verify FROM TO"
 
 
 def findings_of(balance: Ledger, now: int) -> list[Finding]:
@@ -45,11 +46,16 @@ def as_json(balance: Ledger, now: int) -> dict[str, Any]:
 
 
 def _unbalanced(balance: Ledger) -> list[Finding]:
-    advice = "keep the logs of edges and workers, and count the rows: tracker ledger --verify FROM TO"
     return [
-        Finding("ledger", "fail", f"{_utc(minute)} does not balance: {ledger.amiss(minute)}", advice)
+        Finding(
+            "ledger", "fail", f"{_utc(minute)} does not balance: {ledger.amiss(minute)}", _advice_on(minute)
+        )
         for minute in balance.unbalanced[:_MOST_MINUTES_NAMED]
     ]
+
+
+def _advice_on(minute: Minute) -> str:
+    return ledger.LOST_ADVICE if minute.lost_answered else _ADVICE
 
 
 def _utc(minute: Minute) -> str:
@@ -72,7 +78,7 @@ def _sharing(balance: Ledger, now: int) -> list[Finding]:
     """Slots that several running edges share."""
     runs: defaultdict[str, set[str]] = defaultdict(set)
     for heartbeat in balance.heartbeats:
-        if now - heartbeat.sent_at < ledger.ALIVE_MILLIS:
+        if now - heartbeat.sent_at < ALIVE_MILLIS:
             runs[heartbeat.slot].add(heartbeat.run)
     advice = "start each edge with a --slot of its own, unique among all machines"
     return [
@@ -95,7 +101,8 @@ def _held_back(heartbeat: Heartbeat, now: int) -> tuple[str, str]:
     if now - heartbeat.sent_at <= _LATE_MILLIS:
         return text, "check the stream server: the edge empties its spool by itself"
     return (
-        f"{text}, and was last heard of at {ledger.rfc3339(heartbeat.sent_at)}",
+        f"{text} as of {ledger.rfc3339(heartbeat.sent_at)}, when it was last heard of",
         f"start it again: tracker edge --slot {heartbeat.slot} "
-        f"(or, if its disk is lost: tracker ledger --forget-edge {heartbeat.field})",
+        "(or take over its spool: tracker spool take DIR. "
+        f"Or, if its disk is lost: tracker ledger --forget-edge {heartbeat.field})",
     )

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from tracker.ops import ledger
 from tracker.ops.doctor.finding import Finding, cannot_read
 from tracker.ops.doctor.servers import UNREACHABLE_STREAM, StreamResult, time_limit
 from tracker.settings import Settings
 from tracker.stream.formats import Formats, Word, Worker
-from tracker.stream.ledger import StreamLedger
+from tracker.stream.ledger import ALIVE_MILLIS, StreamLedger
 from tracker.stream.record import NEWEST, OLDEST
 
 
@@ -24,7 +23,7 @@ async def check(settings: Settings, _: StreamResult) -> list[Finding]:
         ):
             workers = [worker for worker in await formats.workers() if worker.holds_slot]
             now, heartbeats = await stream.heartbeats()
-            alive = {each.field for each in heartbeats if now - each.sent_at < ledger.ALIVE_MILLIS}
+            alive = {each.field for each in heartbeats if now - each.sent_at < ALIVE_MILLIS}
             edges = await formats.edges(sorted(alive))
     except UNREACHABLE_STREAM as error:
         return [cannot_read("formats", error)]
@@ -33,13 +32,23 @@ async def check(settings: Settings, _: StreamResult) -> list[Finding]:
 
 def findings(workers: Collection[Worker], edges: Mapping[str, Word | None]) -> list[Finding]:
     """One finding for each kind of disagreement. `edges`: None for an edge of a release without words."""
-    found = [*_unreadable(workers, edges), *_former_workers(workers), *_former_edges(edges)]
+    found = [*_doubled(edges), *_unreadable(workers, edges), *_former_workers(workers), *_former_edges(edges)]
     if found:
         return found
     if not workers:
         text = f"no worker runs: edges write clicks of version {OLDEST}, which the next one reads"
         return [Finding("formats", "ok", text)]
     return [Finding("formats", "ok", f"all workers and edges know clicks of version {NEWEST}")]
+
+
+def _doubled(edges: Mapping[str, Word | None]) -> list[Finding]:
+    """Edges that two processes are, on copies of one disk. They renew one heartbeat."""
+    advice = "stop one, delete edges/SLOT.run in its TRACKER_DATA_DIR, and give it another --slot"
+    return [
+        Finding("formats", "fail", f"two processes run as edge {edge}, on copies of one disk", advice)
+        for edge, word in edges.items()
+        if word and word.rival
+    ]
 
 
 def _unreadable(workers: Collection[Worker], edges: Mapping[str, Word | None]) -> list[Finding]:
