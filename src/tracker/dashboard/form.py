@@ -40,6 +40,11 @@ class Form(dict[str, str]):
         self.files = files
         super().__init__(self._pairs)
 
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """The names and values of all fields, in their order."""
+        return self._pairs
+
     def all(self, name: str) -> list[str]:
         """The values of all fields with a name, in their order."""
         return [value for given, value in self._pairs if given == name]

@@ -148,6 +148,10 @@ class Kind(NamedTuple):
     def reads(self) -> Access:
         return Access((READ,), (None,), shows_money=self.resource.is_of_money)
 
+    def is_read_by(self, visit: Visit) -> bool:
+        assert visit.session
+        return self.reads.allows(visit.session)
+
     @property
     def creates(self) -> Access:
         return Access((self.resource.scope,), (None,), shows_money=self.resource.is_of_money)
@@ -196,7 +200,7 @@ class Kind(NamedTuple):
         model = (resource.new or resource.fields) if is_new else resource.fields
         return [
             control._replace(
-                names=_NAMES.get((resource.table.name, control.name), ""),
+                names=self.table_named_by(control.name),
                 is_locked=not token.allows(MONEY if control.name in resource.money else resource.scope)
                 and not (is_new and control.is_needed),
                 default=visit.settings.catalogue_defaults.get(control.name, control.default)
@@ -220,7 +224,7 @@ class Kind(NamedTuple):
         found: dict[str, dict[int, None]] = {}
         for row in rows:
             for column, id_ in row.items():
-                table = self._names(column)
+                table = self.table_named_by(column)
                 if table and id_ and not kind_of(table).resource.table.parent:
                     found.setdefault(table, {})[id_] = None
         return {table: list(ids) for table, ids in found.items()}
@@ -255,10 +259,10 @@ class Kind(NamedTuple):
         ]
 
     def _label(self, name: str) -> str:
-        return label_of(name.removesuffix("_id") if self._names(name) else name)
+        return label_of(name.removesuffix("_id") if self.table_named_by(name) else name)
 
     def _cell(self, name: str, value: Any, names: Names) -> Cell:
-        table = self._names(name)
+        table = self.table_named_by(name)
         if name == "affiliate_id" and (self.resource.table.name, value) in _WHOM:
             return Cell(_WHOM[self.resource.table.name, value])
         if table and value:
@@ -268,7 +272,8 @@ class Kind(NamedTuple):
         is_number = isinstance(value, int) and not isinstance(value, bool)
         return Cell(shown(value), "", "number" if is_number or name in self.resource.table.money else "")
 
-    def _names(self, column: str) -> str:
+    def table_named_by(self, column: str) -> str:
+        """The table whose row a column names. "" if it names none."""
         return _NAMES.get((self.resource.table.name, column), "")
 
 

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from starlette.responses import Response
 
 from tracker.dashboard.asking import RefusedError, ask, query_string
-from tracker.dashboard.catalogue.views import address_with_ids, name_at, with_ids
+from tracker.dashboard.catalogue.names import address_with_ids, name_at, with_ids
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
 from tracker.dashboard.lists import Listed, listed

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from starlette.responses import Response
 
 from tracker.dashboard.asking import ask, download, query_string
-from tracker.dashboard.catalogue.views import address_with_ids
+from tracker.dashboard.catalogue.names import address_with_ids
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
 from tracker.dashboard.navigation import Access

@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from tracker.dashboard.asking import Answer, ask
+from tracker.dashboard.catalogue.names import OF_PARTIES, address_with_ids, with_ids
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
 from tracker.dashboard.lists import ids_of, listed
@@ -39,6 +40,8 @@ _OVERLAPS = [
 
 
 async def _show_list(visit: Visit, _: Form, fault: Fault | None) -> Response:
+    if fault is None and (address := await address_with_ids(visit)):
+        return redirect(address)
     values = {
         "tokens": await listed(visit, "/tokens", _FILTERS, fault),
         "now": _now(),
@@ -62,10 +65,11 @@ async def _show_new(visit: Visit, form: Form, fault: Fault | None) -> Response:
 
 
 async def _create(visit: Visit, form: Form) -> Response:
+    form = await with_ids(visit, form, OF_PARTIES)
     body = {
         **_changes(visit, form),
         "scopes": form.all("scopes"),
-        **{name: ids_of(name, form.get(name, "")) for name in ("affiliate_ids", "advertiser_ids")},
+        **{name: ids_of(name, form.get(name, "")) for name in OF_PARTIES},
         "hides_money": form.get("hides_money") == "yes",
     }
     return _secret(visit, await ask(visit, "/tokens", method="POST", body=body))

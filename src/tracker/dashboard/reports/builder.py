@@ -13,6 +13,7 @@ from starlette.responses import Response
 from tracker.api.kept_queries import report_filters, sight_of
 from tracker.dashboard import words
 from tracker.dashboard.asking import RefusedError, api_path, ask, download
+from tracker.dashboard.catalogue.names import FILTERS, names_by_id, with_ids
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import Fault, html, redirect
 from tracker.dashboard.navigation import Access
@@ -23,6 +24,7 @@ from tracker.dashboard.reports.rows import Lines, Way, asks_inside, ways_of
 from tracker.dashboard.reports.state import MOST_ROWS, PATH, SENT, WITHOUT, State, state_of
 from tracker.dashboard.reports.values import currencies_of
 from tracker.dashboard.visit import Visit
+from tracker.domain import normalise
 from tracker.domain.normalise import pairs
 from tracker.people.seeing import token_of
 from tracker.reading.filters import EXCLUDE
@@ -72,10 +74,17 @@ async def _show(visit: Visit, form: Form, fault: Fault | None) -> Response:
     query = form.get("query")  # of the report that a form is about
     given = pairs(query.encode()) if query else visit.request.query_params.multi_items()
     state = state_of(given)
-    if not fault and any(name == SENT for name, _ in given):
-        return redirect(state.address)
+    if not fault:
+        meant = State((await with_ids(visit, Form(state.pairs), FILTERS)).pairs)
+        if meant != state or any(name == SENT for name, _ in given):
+            return redirect(meant.address)
     known = known_of(visit)
-    values = {**_of_form(visit, state, known), "views": await _views(visit), "wrong": form.get("name", "")}
+    values = {
+        **_of_form(visit, state, known),
+        "set_filters": await _set_filters(visit, state),
+        "views": await _views(visit),
+        "wrong": form.get("name", ""),
+    }
     if fault:
         return html("reports.html", visit, {**values, "narrower": _narrower(state)}, fault=fault)
     dated = state.dated(visit.settings.time_zone)
@@ -119,7 +128,6 @@ def _of_form(visit: Visit, state: State, known: Known) -> dict[str, Any]:
         "chosen": chosen,
         "meanings": [(words.MEASURES[name], MEASURES[name].about) for name in chosen if name in MEASURES],
         "filters": [(name, words.FILTERS[name]) for name in known.filters],
-        "set_filters": _set_filters(state),
         "periods": list(words.PERIODS.items()),
         "spans": [
             (text, _over(state, name).address, state.get("period") == name)
@@ -147,10 +155,13 @@ class SetFilter(NamedTuple):
     value: str
     is_blank: bool  # it is about rows without a value
     without: str  # the address without it
+    called: str  # the names of its ids
 
 
-def _set_filters(state: State) -> list[SetFilter]:
+async def _set_filters(visit: Visit, state: State) -> list[SetFilter]:
     found = []
+    ids = [(FILTERS[name], id_) for name, value in state.pairs if name in FILTERS for id_ in _ids(value)]
+    names = await names_by_id(visit, {table: [id_ for of, id_ in ids if of == table] for table, _ in ids})
     for name, value in state.pairs:
         filtered = value if name == WITHOUT else name
         label = words.FILTERS.get(filtered.removeprefix(EXCLUDE))
@@ -158,8 +169,14 @@ def _set_filters(state: State) -> list[SetFilter]:
             continue
         label += " is not" if filtered.startswith(EXCLUDE) else ""
         rest = state.without((name, value)).address
-        found.append(SetFilter(name, label, value, name == WITHOUT, rest))
+        called = ", ".join(names.get((FILTERS.get(name, ""), id_), "") for id_ in _ids(value)).strip(", ")
+        found.append(SetFilter(name, label, value, name == WITHOUT, rest, called))
     return found
+
+
+def _ids(text: str) -> list[int]:
+    """The ids in the value of a filter."""
+    return [id_ for part in text.split(",") if (id_ := normalise.id_(part))]
 
 
 def _of_table(visit: Visit, state: State, dated: State, known: Known, answers: Answers) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from tracker.api.conversions.endpoints import ALL
 from tracker.api.partner_access.schema import CONVERSIONS
 from tracker.dashboard.asking import RefusedError, ask, download
-from tracker.dashboard.catalogue.views import address_with_ids
+from tracker.dashboard.catalogue.names import address_with_ids
 from tracker.dashboard.charts import Bar, Chart, histogram
 from tracker.dashboard.form import MAX_UPLOAD, Form, number_or_text
 from tracker.dashboard.html import ROOT, Fault, html, redirect

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from tracker.dashboard.asking import Answer, ask
 from tracker.dashboard.catalogue.kinds import kind_of
 from tracker.dashboard.catalogue.links import OF_LINK
-from tracker.dashboard.catalogue.views import name_at, names_of, with_ids
+from tracker.dashboard.catalogue.names import name_at, names_of, with_ids
 from tracker.dashboard.form import Form, number_or_text
 from tracker.dashboard.html import HEADERS, ROOT, Fault, html, redirect
 from tracker.dashboard.navigation import Access
