@@ -102,7 +102,7 @@ async def test_filters_take_names_and_the_address_has_their_ids(site: Site) -> N
 
 
 # A form, its fields, and the answer's status with what is in it.
-FORMS = [
+FORMS: list[tuple[str, dict[str, str | list[str]], int, str]] = [
     ("users/new", {"email": "b@x.test", "role": "affiliate", "affiliate_ids": "john doe, 514"}, 200, ""),
     ("users/new", {"email": "c@x.test", "role": "affiliate", "affiliate_ids": "Twin"}, 422, "701 or 702"),
     (

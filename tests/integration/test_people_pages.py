@@ -150,7 +150,7 @@ async def test_user_is_changed_as_the_page_showed(site: Site, anna: Browser) -> 
     await anna.post(place, **(save | {"name": "Benjamin"}), version="1")
     assert (value_of("name", anna.text), "Stored now: Ben<" in anna.text) == ("Benjamin", True)
     await ask(anna, place, **(save | {"hides_money": "yes"}))
-    assert "must be false for the role finance" in anna.text
+    assert "cannot be chosen for the role finance" in anna.text
     for do, state in (("disable", "disabled"), ("enable", "invited")):
         await ask(anna, place, do=do)
         await anna.follow()

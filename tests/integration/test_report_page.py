@@ -232,10 +232,10 @@ async def test_page_of_a_partner_has_own_rows_and_columns(site: Site) -> None:
         ("tz=Mars/Base", "tz"),
         ("min_clicks=x", "min_clicks"),
         ("offer_id=abc", "offer_id"),
-        ("group_by=planet", "group_by"),
+        ("group_by=planet", "Group by"),
         ("measures=luck", "measures"),
         ("compare=custom", "compare_from"),
-        ("colour=red", "colour"),
+        ("colour=red", "Colour"),
     ],
 )
 async def test_wrong_parameter_is_named_and_nothing_is_lost(site: Site, query: str, field: str) -> None:

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from tracker.dashboard.fault_words import field_called
 from tracker.dashboard.visit import Visit
 from tracker.domain.local_time import in_zone
 
@@ -67,7 +68,7 @@ class Fault(NamedTuple):
         """What is to be said above the form: all that no shown field says."""
         if self.field in shown:
             return ""
-        left = [f"{name}: {text}" for name, text in self.fields.items() if name not in shown]
+        left = [f"{field_called(name)}: {text}" for name, text in self.fields.items() if name not in shown]
         return self.text if not self.fields else "; ".join(left)
 
 

@@ -1,4 +1,4 @@
-"""What people call the groups, the filters and the measures of reports."""
+"""What people call fields, and the groups, the filters and the measures of reports."""
 
 from __future__ import annotations
 
@@ -123,3 +123,25 @@ COMPARISONS: Final[Mapping[str, str]] = {
     "last_year": "the same days a year earlier",
     "custom": "other days",
 }
+
+_WORDS: Final[Mapping[str, str]] = {
+    "id": "id",
+    "ids": "ids",
+    "url": "URL",
+    "urls": "URLs",
+    "ip": "IP",
+    "iso": "ISO",
+    "http": "HTTP",
+    "os": "system",
+    "email": "e-mail",
+}
+
+
+def label_of(name: str) -> str:
+    """The name of a field, for people: Advertiser id, URL, Ends at."""
+    return sentence(" ".join(_WORDS.get(word, word) for word in name.split("_")))
+
+
+def sentence(words: str) -> str:
+    """Words of ours as they begin a line."""
+    return words[:1].upper() + words[1:]

@@ -9,10 +9,11 @@ from urllib.parse import quote
 from tracker.catalogue.resource import MONEY, READ, Resource
 from tracker.catalogue.resources import RESOURCES
 from tracker.dashboard.asking import query_string
-from tracker.dashboard.catalogue.fields import Control, controls_of, label_of, sentence, shown
+from tracker.dashboard.catalogue.fields import Control, controls_of, shown
 from tracker.dashboard.html import ROOT
 from tracker.dashboard.navigation import Access
 from tracker.dashboard.visit import Visit
+from tracker.dashboard.words import label_of, sentence
 from tracker.domain.normalise import trim
 from tracker.people.seeing import token_of
 from tracker.store.catalogue.edit import Row

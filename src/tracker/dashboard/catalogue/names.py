@@ -162,7 +162,7 @@ def _id_of(kind: Kind, rows: Sequence[Row], text: str) -> str:
     """The id of the one object with a name.
 
     Raises:
-        ValueError: there is none, or there are several. The text has the candidates.
+        ValueError: no object has it, or several have it. The text has the candidates.
     """
     found = _exact(rows, text)
     if len(found) == 1:
