@@ -8,7 +8,7 @@ from html import unescape
 
 import pytest
 
-from tests.integration.api_client import run_sql
+from tests.integration.api_client import api_of, run_sql
 from tests.integration.pages_client import Browser, Site, site_of
 from tracker.settings import Settings
 from tracker.store.catalogue.demo import load_demo
@@ -16,6 +16,7 @@ from tracker.store.catalogue.demo import load_demo
 pytestmark = pytest.mark.anyio
 
 ROOT = "/dashboard"
+API = "/backend/open-api/v1/users"
 _MORE = """
 INSERT INTO affiliate (id, name) VALUES (701, 'Twin'), (702, 'twin'), (703, 'Doe, Sons & Co');
 UPDATE goal SET code = 'sale', name = 'Sale of ' || offer_id;
@@ -142,3 +143,38 @@ async def test_forms_take_names(site: Site) -> None:
         assert said in unescape(browser.text), (path, fields)
     ((users, tokens),) = await site.sql(_BOUND)
     assert (users, tokens) == (["{513,514}"], ["{2}"])
+
+
+_CHANGES = """
+UPDATE goal SET currency = 'EUR', payout = 1 WHERE id = 3
+"""
+# A change by the API, what the list says of it, and what the page of the change links to.
+CHANGED = [
+    ("offers/3/goals/3", {"payout": "1.20"}, "Payout: 1.00 EUR → 1.20 EUR", ""),
+    ("offers/3/goals/3", {"payout_type": "percent", "payout": "15"}, "Payout: 1.20 EUR → 15.00 %", ""),
+    ("offers/3", {"unique_window": 7200}, "Unique window: 24 hours → 2 hours", ""),
+    ("offers/3", {"advertiser_id": 2}, "Advertiser: PlayGames → ShopFast", f"{ROOT}/advertisers/2"),
+    ("offers/3", {"visitor_cookie": True}, "Visitor cookie: no → yes", ""),
+    ("affiliates/513", {"status": "pending"}, "Status: active → pending", ""),
+]
+
+
+async def test_audit_trail_says_kinds_and_fields_in_words(site: Site) -> None:
+    await site.sql(_CHANGES)
+    browser = await signed_in(site)
+    async with api_of(site.settings, scopes=("admin",)) as client:
+        for path, fields, said, link in CHANGED:
+            answer = await client.patch(f"{API}/{path}", json=fields)
+            assert answer.status_code == 200, answer.text
+            await browser.get(f"{ROOT}/audit?per_page=1")
+            assert said in unescape(browser.text), path
+            ((id_,),) = await site.sql("SELECT max(id) FROM audit")
+            await browser.get(f"{ROOT}/audit/{id_}")
+            assert f'<a href="{link}">' in browser.text or not link, path
+            for name in fields:
+                assert f'<th scope="row"><code>{name}</code>' in browser.text, path
+    await browser.get(f"{ROOT}/audit?resource=goal")
+    assert re.findall(r"<bdi>(Goal[^<]*)<", browser.text)[0] == "Goal 3 (Sale of 3) of offer 3"
+    await browser.get(f"{ROOT}/offers/3")
+    assert "2 hours" in browser.text
+    assert ">ShopFast</a>" in browser.text

@@ -138,10 +138,30 @@ _WORDS: Final[Mapping[str, str]] = {
 
 
 def label_of(name: str) -> str:
-    """The name of a field, for people: Advertiser id, URL, Ends at."""
-    return sentence(" ".join(_WORDS.get(word, word) for word in name.split("_")))
+    """The name of a field, for people: Advertiser id, URL, Ends at, Archived."""
+    return sentence(" ".join(_WORDS.get(word, word) for word in name.removeprefix("is_").split("_")))
 
 
 def sentence(words: str) -> str:
     """Words of ours as they begin a line."""
     return words[:1].upper() + words[1:]
+
+
+def amount(text: str) -> str:
+    """An exact amount with its thousands apart, and at least two decimals where it has any."""
+    whole, _, decimals = text.partition(".")
+    sign, digits = ("-", whole[1:]) if whole.startswith("-") else ("", whole)
+    return f"{sign}{int(digits or 0):,}" + (f".{decimals:0<2}" if decimals else "")
+
+
+def lasting(seconds: int) -> str:
+    """A length of time in its largest whole unit: 24 hours, 30 days, 90 seconds."""
+    for size, unit in _UNITS:
+        number = seconds // size
+        if number and seconds % size == 0 and (number > 1 or size < _DAY):
+            return f"{number} {unit}" if number == 1 else f"{number:,} {unit}s"
+    return f"{seconds:,} seconds"
+
+
+_DAY: Final = 86_400
+_UNITS: Final = ((_DAY, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
