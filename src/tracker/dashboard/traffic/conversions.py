@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Mapping, Sequence
 from secrets import token_hex
 from typing import Any, Final
@@ -14,7 +13,7 @@ from tracker.api.partner_access.schema import CONVERSIONS
 from tracker.dashboard.asking import RefusedError, ask, download
 from tracker.dashboard.catalogue.names import address_with_ids
 from tracker.dashboard.charts import Bar, Chart, histogram
-from tracker.dashboard.form import MAX_UPLOAD, Form, number_or_text
+from tracker.dashboard.form import MAX_UPLOAD, Form, number_or_text, text_of, type_of
 from tracker.dashboard.html import ROOT, Fault, html, redirect
 from tracker.dashboard.list_state import ListState, chosen
 from tracker.dashboard.navigation import Access
@@ -274,32 +273,17 @@ async def _show_upload(visit: Visit, form: Form, fault: Fault | None) -> Respons
 
 async def _upload(visit: Visit, form: Form) -> Response:
     """Show what a file of statuses would do, or apply it once that was confirmed."""
-    file = form.files.get("file", b"")
-    text = _decoded(file) if file else form.get("text", "")
-    if not text.strip():
-        raise RefusedError(Fault(422, "Choose a file, or paste its lines.", "file"))
-    is_confirmed = form.get("confirmed") == "yes"
-    media_type = "application/x-ndjson" if text.lstrip().startswith("{") else "text/csv"
+    text, is_confirmed = text_of(form), form.get("confirmed") == "yes"
     result = await ask(
         visit,
         "/conversions/status-uploads",
         {} if is_confirmed else {"dry_run": "true"},
         method="POST",
         body=text.encode(),
-        headers={"content-type": media_type},
+        headers={"content-type": type_of(text)},
     )
     values = {"text": text, "result": result.body, "most": MAX_UPLOAD >> 10}
     return html("conversions_upload.html", visit, values)
-
-
-def _decoded(file: bytes) -> str:
-    """The text of a file: UTF-16 by its mark, else UTF-8, else what old spreadsheets write."""
-    if file.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return file.decode("utf-16", "replace")
-    try:
-        return file.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return file.decode("cp1252", "replace")
 
 
 pages = [
