@@ -140,6 +140,7 @@ class CorrectedFile(BaseModel):
     query=CorrectionListQuery,
     returns=listed("CorrectionList", Correction),
     tag="Money",
+    has_complete_until=True,
 )
 async def list_corrections(call: Call[CorrectionListQuery]) -> Response:
     """List corrections

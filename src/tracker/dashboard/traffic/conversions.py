@@ -119,9 +119,10 @@ async def _show(visit: Visit, _: Form, fault: Fault | None) -> Response:
         return redirect(address)
     state, keys = ListState.of(visit, "last_30_days"), keys_of(visit)
     body: dict[str, Any] = {"data": [], "total": 0, "page": 1, "next_cursor": None}
-    times = None
+    times, complete_until = None, ""
     if fault is None:
-        body = (await ask(visit, "/conversions", state.query)).body
+        answer = await ask(visit, "/conversions", state.query)
+        body, complete_until = answer.body, answer.complete_until
         times = (await ask(visit, "/conversions/times", state.filters)).body if state.get("times") else None
     before, after = state.ways(body["next_cursor"])
     known = [key for key in keys if key not in _NOT_COLUMNS]
@@ -150,6 +151,7 @@ async def _show(visit: Visit, _: Form, fault: Fault | None) -> Response:
         "steps": _steps(state, times) if times else [],
         "may_write": may_write(visit),
         "zone": state.get("tz") or visit.settings.time_zone,
+        "complete_until": complete_until,
         "done": state.get("done"),
     }
     return html("conversions.html", visit, values, fault=fault)
