@@ -128,6 +128,14 @@ FORMS: list[tuple[str, dict[str, str | list[str]], int, str]] = [
     ("see-as", {"kind": "advertiser", "id": "John Doe"}, 422, "no advertiser has this name or id"),
     ("see-as", {"kind": "affiliate", "id": "John Doe"}, 303, ""),
 ]
+# A page, and the names that it says beside ids.
+SEEN = [
+    ("users", ["John Doe", "Affiliate 514"]),
+    ("users/2", ["John Doe"]),
+    ("tokens", ["ShopFast"]),
+    ("tokens/1", ["ShopFast"]),
+    (f"reports/share?{DAYS}", ["John Doe"]),
+]
 _BOUND = """
 SELECT (SELECT array_agg(u.affiliate_ids::text) FROM user_account u WHERE email = 'b@x.test'),
     (SELECT array_agg(t.advertiser_ids::text) FROM token t)
@@ -141,6 +149,11 @@ async def test_forms_take_names(site: Site) -> None:
         await browser.post(f"{ROOT}/{path}", **fields)
         assert browser.page.status_code == status, (path, fields)
         assert said in unescape(browser.text), (path, fields)
+    await browser.get(f"{ROOT}/account")
+    await browser.post(f"{ROOT}/see-as/end")
+    for path, names in SEEN:
+        await browser.get(f"{ROOT}/{path}")
+        assert all(f">{name}</a>" in browser.text for name in names), path
     ((users, tokens),) = await site.sql(_BOUND)
     assert (users, tokens) == (["{513,514}"], ["{2}"])
 

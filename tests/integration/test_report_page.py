@@ -374,6 +374,38 @@ async def test_hostile_values_stay_text(site: Site) -> None:
     assert hostile not in browser.text
 
 
+# The days, the comparison, and the days that it names.
+COMPARED = [
+    (
+        "created_from=2024-10-08&created_to=2024-10-14",
+        "previous",
+        "the span before, 2024-10-01 to 2024-10-07",
+    ),
+    (
+        "created_from=2024-10-01&created_to=2024-10-31",
+        "previous",
+        "the span before, 2024-09-01 to 2024-09-30",
+    ),
+    (
+        "created_from=2024-03-31&created_to=2024-03-31",
+        "last_month",
+        "a month earlier, 2024-02-29 to 2024-02-29",
+    ),
+    (
+        "created_from=2024-10-08+06:00:00&created_to=2024-10-08",
+        "last_week",
+        "a week earlier, 2024-10-01 06:00:00 to 2024-10-01",
+    ),
+]
+
+
+async def test_compared_days_are_named(site: Site) -> None:
+    browser = await signed_in(site)
+    for days, compare, said in COMPARED:
+        await browser.get(f"{PAGE}?group_by=offer&{days}&compare={compare}")
+        assert said in browser.text, (days, compare)
+
+
 async def test_unfinished_day_beside_a_whole_one_is_told(site: Site) -> None:
     browser = await signed_in(site)
     for query, is_told in (

@@ -52,6 +52,13 @@ async def names_by_id(visit: Visit, ids: Mapping[str, Iterable[int]]) -> Names:
     return found
 
 
+async def names_of_partners(visit: Visit, rows: Iterable[Row]) -> Names:
+    """The names of the partners whose rows users, tokens or shares see."""
+    found = list(rows)
+    ids = {table: [id_ for row in found for id_ in row[name]] for name, table in OF_PARTIES.items()}
+    return await names_by_id(visit, {table: dict.fromkeys(some) for table, some in ids.items()})
+
+
 async def names_of(visit: Visit, kind: Kind) -> list[tuple[int, str]]:
     """Ids and names of the first objects of a kind, by name. None of parts of others."""
     if kind.resource.table.parent:

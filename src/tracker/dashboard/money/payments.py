@@ -11,10 +11,12 @@ from typing import Any, Final, NamedTuple
 from starlette.responses import Response
 
 from tracker.dashboard.asking import RefusedError, ask
+from tracker.dashboard.catalogue.kinds import Names
+from tracker.dashboard.catalogue.names import names_by_id
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
 from tracker.dashboard.money.bookings import ENTRIES
-from tracker.dashboard.money.statements import BOOKS, MOST_SHOWN, as_of, party_of
+from tracker.dashboard.money.statements import BOOKS, MOST_SHOWN, PARTIES, as_of, party_of
 from tracker.dashboard.page import Page
 from tracker.dashboard.visit import Visit
 from tracker.domain.normalise import amount, trim
@@ -44,6 +46,7 @@ async def _show(visit: Visit, form: Form, fault: Fault | None, preview: Any = No
         "as_of": at,
         "chosen": form.all("pay"),
         "preview": preview,
+        "names": await _names(visit, preview),
         "key": token_hex(16),
         "zone": visit.settings.time_zone,
     }
@@ -52,6 +55,14 @@ async def _show(visit: Visit, form: Form, fault: Fault | None, preview: Any = No
 
 def _party(visit: Visit, form: Form) -> str:
     return form.get("party", "") if form.get("party") in ("affiliate", "advertiser") else party_of(visit)
+
+
+async def _names(visit: Visit, preview: Any) -> Names:
+    """The names of the parties that a preview pays."""
+    rows = preview["entries"][:MOST_SHOWN] if preview else []
+    return await names_by_id(
+        visit, {party: [row[f"{party}_id"] for row in rows if row[f"{party}_id"]] for party in PARTIES}
+    )
 
 
 class Open(NamedTuple):

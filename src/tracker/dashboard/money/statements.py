@@ -36,7 +36,7 @@ MOST_GROUPS: Final = 250
 
 _PER_PAGE = 100
 _ASKED = ("party", "affiliate_id", "advertiser_id", "from", "to", "tz", "group_by")
-_KINDS = ("affiliate", "advertiser")
+PARTIES: Final = ("affiliate", "advertiser")
 _BALANCE = ("opening", "booked", "adjustments", "bonus", "fee", "chargeback", "payment", "closing")
 
 
@@ -45,7 +45,7 @@ def party_of(visit: Visit) -> str:
     assert visit.session
     owner = token_of(visit.session).owner
     wanted = visit.request.query_params.get("party", "")
-    return owner.kind if owner else wanted if wanted in _KINDS else _KINDS[0]
+    return owner.kind if owner else wanted if wanted in PARTIES else PARTIES[0]
 
 
 def months(zone: str) -> list[tuple[str, str, str]]:

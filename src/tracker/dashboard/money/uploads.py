@@ -17,11 +17,10 @@ from tracker.dashboard.fault_words import field_called
 from tracker.dashboard.form import MAX_UPLOAD, Form, text_of, type_of
 from tracker.dashboard.html import Fault, html, redirect
 from tracker.dashboard.money.bookings import CORRECTIONS, ENTRIES
-from tracker.dashboard.money.statements import BOOKS
+from tracker.dashboard.money.statements import BOOKS, PARTIES
 from tracker.dashboard.page import Page
 from tracker.dashboard.visit import Visit
 
-_PARTIES: Final = ("affiliate", "advertiser")
 _OF_LINE: Final = "lines."
 
 
@@ -63,7 +62,7 @@ async def _show(
     upload: Upload, visit: Visit, form: Form, fault: Fault | None, result: Any = None
 ) -> Response:
     sums = (result or {}).get("sums") or []
-    ids = {party: [one[f"{party}_id"] for one in sums if one[f"{party}_id"]] for party in _PARTIES}
+    ids = {party: [one[f"{party}_id"] for one in sums if one[f"{party}_id"]] for party in PARTIES}
     values = {
         "upload": upload,
         "text": form.get("text", ""),

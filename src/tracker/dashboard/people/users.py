@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from tracker.dashboard.asking import Answer, ask
-from tracker.dashboard.catalogue.names import OF_PARTIES, address_with_ids, with_ids
+from tracker.dashboard.catalogue.names import OF_PARTIES, address_with_ids, names_of_partners, with_ids
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
 from tracker.dashboard.lists import ids_of, listed
@@ -34,8 +34,10 @@ _DAY = timedelta(days=1)
 async def _show_list(visit: Visit, _: Form, fault: Fault | None) -> Response:
     if fault is None and (address := await address_with_ids(visit)):
         return redirect(address)
+    users = await listed(visit, "/users", _FILTERS, fault)
     values = {
-        "users": await listed(visit, "/users", _FILTERS, fault),
+        "users": users,
+        "partners": await names_of_partners(visit, users.rows),
         "roles": [("", "Any"), *((name, name) for name in ROLES)],
         "was_deleted": visit.request.query_params.get("done") == "deleted",
         "zone": visit.settings.time_zone,
@@ -61,6 +63,7 @@ async def _show_one(visit: Visit, form: Form, fault: Fault | None) -> Response:
     typed = {name: form.get(name, "") for name in _FIELDS} if form.get("do") == "save" else _typed(user)
     values = {
         "user": user,
+        "partners": await names_of_partners(visit, [user]),
         "stored": _typed(user),
         "typed": typed,
         "names": _FIELDS,

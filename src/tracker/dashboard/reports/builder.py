@@ -5,6 +5,7 @@ from __future__ import annotations
 from asyncio import gather
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
 
@@ -25,9 +26,11 @@ from tracker.dashboard.reports.state import MOST_ROWS, PATH, SENT, WITHOUT, Stat
 from tracker.dashboard.reports.values import currencies_of
 from tracker.dashboard.visit import Visit
 from tracker.domain import normalise
+from tracker.domain.local_time import read_local
 from tracker.domain.normalise import pairs
 from tracker.people.seeing import token_of
 from tracker.reading.filters import EXCLUDE
+from tracker.reading.reports.comparison import OTHERS, until_after
 from tracker.reading.reports.query import FIELDS
 from tracker.store.reports.groups import TIMES
 from tracker.store.reports.measures import MEASURES
@@ -240,10 +243,27 @@ def _basis(state: State, dated: State) -> str:
     start, end = dated.get("created_from", "the beginning"), dated.get("created_to", "now")
     basis = words.BASES.get(state.get("date_basis") or "click", "")
     text = f"{start} to {end} by {basis}"
-    compared = words.COMPARISONS.get(state.get("compare"))
-    if state.get("compare") == "custom":
-        compared = f"{state.get('compare_from')} to {state.get('compare_to')}"
-    return f"{text}, compared in small with {compared}" if compared else text
+    compared = state.get("compare")
+    if compared == "custom":
+        return f"{text}, compared in small with {state.get('compare_from')} to {state.get('compare_to')}"
+    if compared not in OTHERS:
+        return text
+    first, last = (_in_days(time) for time in _compared_span(dated))
+    return f"{text}, compared in small with {words.COMPARISONS[compared]}, {first} to {last}"
+
+
+def _compared_span(dated: State) -> tuple[datetime, datetime]:
+    """The first and the last second of the other span. The API has accepted the days."""
+    first = read_local(dated.get("created_from"), is_end=False)
+    last = read_local(dated.get("created_to"), is_end=True)
+    start, end = OTHERS[dated.get("compare")](until_after(first, last))
+    return start, end - timedelta(seconds=1)
+
+
+def _in_days(time: datetime) -> str:
+    """A time as its day, if it is the first or the last second of that."""
+    is_edge = (time.hour, time.minute, time.second) in ((0, 0, 0), (23, 59, 59))
+    return f"{time:%Y-%m-%d}" if is_edge else f"{time:%Y-%m-%d %H:%M:%S}"
 
 
 def _notes(body: Mapping[str, Any], dated: State, network_zone: str) -> list[str]:

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from tracker.api.kept_queries import sight_of
 from tracker.api.shares import LONGEST_DAYS
 from tracker.dashboard.asking import ask
-from tracker.dashboard.catalogue.names import OF_PARTIES, names_by_id, with_ids
+from tracker.dashboard.catalogue.names import OF_PARTIES, names_of_partners, with_ids
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import Fault, html, redirect
 from tracker.dashboard.lists import ids_of
@@ -36,12 +36,11 @@ async def _page(visit: Visit, form: Form, fault: Fault | None, made: Any = None)
     assert visit.session
     token = token_of(visit.session)
     shares = (await ask(visit, "/shares")).body["data"]
-    shown = {table: [id_ for share in shares for id_ in share[name]] for name, table in OF_PARTIES.items()}
     values = {
         "state": _state(visit, form),
         "form": form,
         "shares": shares,
-        "names": await names_by_id(visit, shown),
+        "names": await names_of_partners(visit, shares),
         "made": made,
         "longest": LONGEST_DAYS,
         "is_of_network": token.owner is None,
