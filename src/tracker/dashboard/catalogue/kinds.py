@@ -261,7 +261,8 @@ class Kind(NamedTuple):
 
     def label(self, name: str) -> str:
         """What a person calls a column."""
-        return label_of(name.removesuffix("_id") if self.table_named_by(name) else name)
+        is_thing = self.table_named_by(name) or name in _LISTS
+        return label_of(name.removesuffix("_id") if is_thing else name)
 
     def cell(self, name: str, row: Row, names: Names) -> Cell:
         """The value of a column, in words."""
@@ -270,6 +271,8 @@ class Kind(NamedTuple):
             return Cell(_WHOM[self.resource.table.name, value])
         if table and value:
             return Cell(names.get((table, value), str(value)), _address_of(table, value), "")
+        if value and name in _LISTS:
+            return Cell(str(value), with_query(_LISTS[name], {name: value}))
         if name == "status":
             return Cell(shown(value), "", _COLOURS.get(str(value), "mark"))
         if unit := _in_its_unit(name, row):
@@ -295,6 +298,8 @@ def _in_its_unit(name: str, row: Row) -> str:
     return f"{amount(str(value))} {currency or row.get('counts') or ''}".rstrip()
 
 
+_LISTS: Final[Mapping[str, str]] = {"group_id": f"{ROOT}/affiliates", "brand_id": f"{ROOT}/offers"}
+"""Numbers that name nothing else than the objects that have them: the lists of these, by column."""
 _SECONDS: Final = frozenset({"unique_window", "click_window"})
 _AMOUNTS: Final = frozenset({"payout", "revenue", "sale_amount", "amount", "change"})
 

@@ -52,6 +52,13 @@ async def names_by_id(visit: Visit, ids: Mapping[str, Iterable[int]]) -> Names:
     return found
 
 
+async def names_in(visit: Visit, rows: Iterable[Row], *tables: str) -> Names:
+    """The names of what rows name in columns such as affiliate_id."""
+    found = list(rows)
+    ids = {table: [row[f"{table}_id"] for row in found if row.get(f"{table}_id")] for table in tables}
+    return await names_by_id(visit, {table: dict.fromkeys(some) for table, some in ids.items()})
+
+
 async def names_of_partners(visit: Visit, rows: Iterable[Row]) -> Names:
     """The names of the partners whose rows users, tokens or shares see."""
     found = list(rows)

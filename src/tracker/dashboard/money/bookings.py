@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from starlette.responses import Response
 
 from tracker.dashboard.asking import RefusedError, ask, query_string
-from tracker.dashboard.catalogue.names import address_with_ids, name_at, names_by_id, with_ids
+from tracker.dashboard.catalogue.names import address_with_ids, name_at, names_in, with_ids
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
 from tracker.dashboard.lists import Listed, listed
@@ -75,10 +75,9 @@ async def _show_list(
         return redirect(address)
     assert visit.session
     found = await listed(visit, source, names, fault)
-    ids = {name: [row[f"{name}_id"] for row in found.rows if row.get(f"{name}_id")] for name in _NAMED}
     values = {
         "found": found,
-        "names": await names_by_id(visit, ids),
+        "names": await names_in(visit, found.rows, *_NAMED),
         "may_book": BOOKS.allows(visit.session),
         "done": id_(visit.request.query_params.get("done", "")),
         "booked": id_(visit.request.query_params.get("booked", "")),

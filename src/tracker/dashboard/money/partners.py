@@ -10,7 +10,7 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from tracker.dashboard.asking import RefusedError, ask, query_string
-from tracker.dashboard.catalogue.names import address_with_ids, names_by_id
+from tracker.dashboard.catalogue.names import address_with_ids, names_in
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
 from tracker.dashboard.lists import PER_PAGE, listed
@@ -173,7 +173,7 @@ async def _show_applications(visit: Visit, form: Form, fault: Fault | None) -> R
     rows = answer["data"] if answer else []
     values = {
         "answer": answer,
-        "names": await names_by_id(visit, {"affiliate": [row["affiliate_id"] for row in rows]}),
+        "names": await names_in(visit, rows, "affiliate"),
         "filters": filters,
         "chosen": form.all("pairs"),
         "reason": form.get("reason", ""),

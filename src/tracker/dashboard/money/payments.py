@@ -11,8 +11,7 @@ from typing import Any, Final, NamedTuple
 from starlette.responses import Response
 
 from tracker.dashboard.asking import RefusedError, ask
-from tracker.dashboard.catalogue.kinds import Names
-from tracker.dashboard.catalogue.names import names_by_id
+from tracker.dashboard.catalogue.names import names_in
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
 from tracker.dashboard.money.bookings import ENTRIES
@@ -46,7 +45,7 @@ async def _show(visit: Visit, form: Form, fault: Fault | None, preview: Any = No
         "as_of": at,
         "chosen": form.all("pay"),
         "preview": preview,
-        "names": await _names(visit, preview),
+        "names": await names_in(visit, preview["entries"] if preview else (), *PARTIES),
         "key": token_hex(16),
         "zone": visit.settings.time_zone,
     }
@@ -55,14 +54,6 @@ async def _show(visit: Visit, form: Form, fault: Fault | None, preview: Any = No
 
 def _party(visit: Visit, form: Form) -> str:
     return form.get("party", "") if form.get("party") in ("affiliate", "advertiser") else party_of(visit)
-
-
-async def _names(visit: Visit, preview: Any) -> Names:
-    """The names of the parties that a preview pays."""
-    rows = preview["entries"][:MOST_SHOWN] if preview else []
-    return await names_by_id(
-        visit, {party: [row[f"{party}_id"] for row in rows if row[f"{party}_id"]] for party in PARTIES}
-    )
 
 
 class Open(NamedTuple):

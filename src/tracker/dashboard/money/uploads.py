@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from starlette.responses import Response
 
 from tracker.dashboard.asking import ask
-from tracker.dashboard.catalogue.names import names_by_id
+from tracker.dashboard.catalogue.names import names_in
 from tracker.dashboard.fault_words import field_called
 from tracker.dashboard.form import MAX_UPLOAD, Form, text_of, type_of
 from tracker.dashboard.html import Fault, html, redirect
@@ -62,13 +62,12 @@ async def _show(
     upload: Upload, visit: Visit, form: Form, fault: Fault | None, result: Any = None
 ) -> Response:
     sums = (result or {}).get("sums") or []
-    ids = {party: [one[f"{party}_id"] for one in sums if one[f"{party}_id"]] for party in PARTIES}
     values = {
         "upload": upload,
         "text": form.get("text", ""),
         "result": result,
         "sums": sums,
-        "names": await names_by_id(visit, ids),
+        "names": await names_in(visit, sums, *PARTIES),
         "problems": _problems(fault) if fault else [],
         "most": MAX_UPLOAD >> 10,
         "key": token_hex(16),
