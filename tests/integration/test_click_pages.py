@@ -177,10 +177,10 @@ WRONG: list[tuple[str, str, str]] = [
     ("created_from=yesterday&status=accepted", "f-created_from", "From: is neither"),
     ("tz=Mars", "f-tz", "Time zone: is not the name"),
     ("exclude_country_code=Atlantis", "f-exclude_country_code", "Country: "),
-    ("nonsense=1", "", "nonsense: is not a parameter"),
-    ("cursor=abc", "", "cursor: belongs to other filters"),
-    ("sort=price", "", "sort: is not one of"),
-    ("without=nonsense", "", "nonsense: is not a parameter"),
+    ("nonsense=1", "", "Nonsense: is not known here"),
+    ("cursor=abc", "", "Cursor: belongs to other filters"),
+    ("sort=price", "", "Sort: is not one of"),
+    ("without=nonsense", "", "Nonsense: is not known here"),
 ]
 
 

@@ -130,7 +130,7 @@ async def test_number_that_is_none_is_named(site: Site, number: str) -> None:
     await browser.post(f"{LIST}/status", ids=number, **chosen)
     assert browser.page.status_code == 422
     await browser.post(f"{LIST}/status", choose="all", filters="goal_id=30", expected=number, **chosen)
-    assert (browser.page.status_code, "expected" in browser.text) == (422, True)
+    assert (browser.page.status_code, "Expected: " in browser.text) == (422, True)
     assert not await site.sql("SELECT FROM conversion_change WHERE author <> ''")
     await browser.get("/dashboard/test")
     await browser.post("/dashboard/test", offer_id=number, affiliate_id="513")

@@ -21,7 +21,10 @@ pytestmark = pytest.mark.anyio
 ROOT = "/dashboard"
 MONEY = ("money/balances", "money/statements")
 BOOKS = ("money/entries", "money/corrections", "money/closes")
-FORMS = ("money/entries/new", "money/corrections/new", "money/pay")
+FORMS = (
+    *("money/entries/new", "money/corrections/new", "money/pay"),
+    *("money/entries/upload", "money/corrections/upload"),
+)
 OWN = ("own-offers", "own-links")
 POSTBACKS, APPLICATIONS = "own-postbacks", "applications"
 PAGES = (*MONEY, *BOOKS, *FORMS, *OWN, POSTBACKS, APPLICATIONS)
@@ -401,3 +404,74 @@ async def test_many_parties_are_shown_page_by_page(site: Site) -> None:
             assert ("More →" in browser.text) is (page < 5)
         assert seen == [str(n) for n in range(1001, 1401)]
         assert "400,000" in text_of(browser.text), "the sum is of all"
+
+
+_ENTRIES = (
+    "affiliate_id,advertiser_id,kind,amount,currency,reason\r\n"
+    "513,,payment,2.50,CHF,October\r\n513,,bonus,1,CHF,October\r\n,1,fee,3,EUR,October\r\n"
+)
+_JSON_ENTRIES = (
+    '{"affiliate_id": 513, "kind": "payment", "amount": "2.50", "currency": "CHF", "reason": "October"}\n'
+    '{"affiliate_id": "513", "kind": "bonus", "amount": 1, "currency": "CHF", "reason": "October"}\n\n'
+    '{"advertiser_id": 1, "kind": "fee", "amount": 3.00, "currency": "EUR", "reason": "October"}\n'
+)
+_BALANCES = "Affiliate John Doe 513 2 -1.50 CHF"
+# The list, the file, what the preview says, and the rows that it books.
+FILES = [
+    ("money/entries", _ENTRIES, (_BALANCES, "Advertiser PlayGames 1 1 3.00 EUR"), 3),
+    ("money/entries", _JSON_ENTRIES, (_BALANCES, "Advertiser PlayGames 1 1 3.00 EUR"), 3),
+    (
+        "money/corrections",
+        "conversion_id,payout,reason\r\n1,5.00,October\r\n",
+        ("Affiliate John Doe 513 1 -2.77 CHF", "Advertiser PlayGames 1 1 0.00 CHF"),
+        1,
+    ),
+]
+# A file, and what is said of its lines.
+WRONG_FILES = [
+    ("affiliate_id,kind,amount,currency,reason\n513,gift,1,CHF,x\n99,fee,1,CHF,\n", ["2 Kind", "3 Reason"]),
+    (
+        '{"affiliate_id": 513, "kind": "fee"}\n{"colour": 1}\n[]\n',
+        ["1 Amount", "2 has the unknown", "3 is not"],
+    ),
+    (
+        '{"affiliate_id": 513, "kind": "fee", "kind": "bonus"}\n{"amount": [1]}\n',
+        ["1 has a field", "2 amount is"],
+    ),
+    ("513,2.50\n", ["File: "]),
+    (" ", ["Choose a file, or paste its lines."]),
+]
+_COUNT = """
+SELECT (SELECT count(*) FROM manual_entry WHERE reason = 'October')
+    + (SELECT count(*) FROM conversion_correction WHERE reason = 'October')
+"""
+
+
+async def test_file_books_what_its_preview_shows_once(site: Site) -> None:
+    browser, expected = await signed_in(site), 0
+    for page, text, said, rows in FILES:
+        path = f"{ROOT}/{page}/upload"
+        await browser.get(path)
+        await browser.post(path, text=text)
+        shown = text_of(browser.text)
+        assert all(one in shown for one in said), shown
+        assert await site.sql(_COUNT) == [(expected,)]
+        expected += rows
+        preview = await hidden(browser) | {"token": browser.token}
+        for _ in range(2):
+            await browser.post(path, text=text, **preview)
+            assert browser.location == f"{ROOT}/{page}?booked={rows}", browser.text
+        assert await site.sql(_COUNT) == [(expected,)]
+        await browser.follow()
+        assert 'role="status"' in browser.text
+
+
+async def test_wrong_lines_of_a_file_are_named(site: Site) -> None:
+    browser, path = await signed_in(site), f"{ROOT}/money/entries/upload"
+    await browser.get(path)
+    for text, said in WRONG_FILES:
+        await browser.post(path, text=text)
+        assert browser.page.status_code == 422, text
+        shown = text_of(browser.text)
+        assert all(one in shown for one in said), shown
+    assert await site.sql(_COUNT) == [(0,)]

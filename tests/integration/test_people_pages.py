@@ -95,7 +95,7 @@ async def test_user_is_invited_and_signs_in(site: Site, anna: Browser) -> None:
     assert (await anna.get(f"{USERS}/new")).status_code == 200
     await anna.post(f"{USERS}/new", **(BEN | {"affiliate_ids": "none"}))
     assert anna.page.status_code == 422
-    assert "none is not an id" in anna.text
+    assert "no affiliate has this name or id" in anna.text
     assert value_of("email", anna.text) == BEN["email"]
     await anna.post(f"{USERS}/new", **(BEN | {"affiliate_ids": ""}))
     assert "the role affiliate needs at least one" in anna.text
@@ -150,7 +150,7 @@ async def test_user_is_changed_as_the_page_showed(site: Site, anna: Browser) -> 
     await anna.post(place, **(save | {"name": "Benjamin"}), version="1")
     assert (value_of("name", anna.text), "Stored now: Ben<" in anna.text) == ("Benjamin", True)
     await ask(anna, place, **(save | {"hides_money": "yes"}))
-    assert "must be false for the role finance" in anna.text
+    assert "cannot be chosen for the role finance" in anna.text
     for do, state in (("disable", "disabled"), ("enable", "invited")):
         await ask(anna, place, do=do)
         await anna.follow()
@@ -298,7 +298,7 @@ async def test_audit_trail_is_filtered_and_shows_the_difference(site: Site, anna
     assert (await anna.get(f"{AUDIT}/999999")).status_code == 404
     await anna.get(f"{AUDIT}?resource=user_session")
     ((id_,),) = await site.sql("SELECT id FROM user_account")
-    assert f'<a href="{USERS}/{id_}">users/{id_}/sessions</a>' in anna.text  # the nearest page
+    assert f'<a href="{USERS}/{id_}"><bdi>Session' in anna.text  # the nearest page
     assert f'<a href="{USERS}/{id_}"><bdi>{ANNA}</bdi></a>' in anna.text
 
 
@@ -307,7 +307,7 @@ async def test_change_is_set_back_as_it_was_shown(site: Site, anna: Browser) -> 
     ((before,),) = await site.sql("SELECT before ->> 'name' FROM audit ORDER BY id DESC LIMIT 1")
     await api(anna, header, "/offers/3", tags=["c"])
     await anna.get(f"{entry}/back")
-    assert "Changed once more after that change: tags." in anna.text
+    assert "Changed once more after that change: Tags." in anna.text
     shown = anna.hidden("etag")
     await api(anna, header, "/offers/3", tags=["d"])
     await anna.post(f"{entry}/back", etag=shown)

@@ -232,10 +232,10 @@ async def test_page_of_a_partner_has_own_rows_and_columns(site: Site) -> None:
         ("tz=Mars/Base", "tz"),
         ("min_clicks=x", "min_clicks"),
         ("offer_id=abc", "offer_id"),
-        ("group_by=planet", "group_by"),
+        ("group_by=planet", "Group by"),
         ("measures=luck", "measures"),
         ("compare=custom", "compare_from"),
-        ("colour=red", "colour"),
+        ("colour=red", "Colour"),
     ],
 )
 async def test_wrong_parameter_is_named_and_nothing_is_lost(site: Site, query: str, field: str) -> None:
@@ -372,6 +372,38 @@ async def test_hostile_values_stay_text(site: Site) -> None:
     assert unescape(browser.text).count(hostile) > 1
     await browser.get(f"{PAGE}?{query}&open={urlencode({'aff_sub': hostile})}&compare={hostile}")
     assert hostile not in browser.text
+
+
+# The days, the comparison, and the days that it names.
+COMPARED = [
+    (
+        "created_from=2024-10-08&created_to=2024-10-14",
+        "previous",
+        "the span before, 2024-10-01 to 2024-10-07",
+    ),
+    (
+        "created_from=2024-10-01&created_to=2024-10-31",
+        "previous",
+        "the span before, 2024-09-01 to 2024-09-30",
+    ),
+    (
+        "created_from=2024-03-31&created_to=2024-03-31",
+        "last_month",
+        "a month earlier, 2024-02-29 to 2024-02-29",
+    ),
+    (
+        "created_from=2024-10-08+06:00:00&created_to=2024-10-08",
+        "last_week",
+        "a week earlier, 2024-10-01 06:00:00 to 2024-10-01",
+    ),
+]
+
+
+async def test_compared_days_are_named(site: Site) -> None:
+    browser = await signed_in(site)
+    for days, compare, said in COMPARED:
+        await browser.get(f"{PAGE}?group_by=offer&{days}&compare={compare}")
+        assert said in browser.text, (days, compare)
 
 
 async def test_unfinished_day_beside_a_whole_one_is_told(site: Site) -> None:

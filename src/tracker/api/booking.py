@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable
+from decimal import Decimal
 from hashlib import sha256
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
@@ -14,8 +16,10 @@ from tracker.api.clicks.create import request_key
 from tracker.api.clicks.create_schema import MAX_KEY
 from tracker.api.http.endpoint import Call
 from tracker.api.http.problems import SECURITY_HEADERS, invalid
+from tracker.domain.money import in_unit
 from tracker.parameters import Bool, Query, about, without_defaults_of_null
 from tracker.store.books import requests
+from tracker.store.catalogue.edit import Row
 from tracker.store.clicks.idempotency import Conflict
 from tracker.store.db import Connection
 
@@ -23,6 +27,14 @@ MAX_FILE = 4 << 20
 """Longest file, in bytes."""
 MOST_LISTED = 1_000
 """Rows that an answer about a file lists."""
+
+CSV: Final = "text/csv"
+NDJSON: Final = "application/x-ndjson"
+
+Booking = tuple[str, int, str, str]
+"""What is booked for whom: the kind of party, its id, the currency, and the amount with its sign."""
+
+SUMS: Final = f"How the balances change, by party and currency: the first {MOST_LISTED:,}."
 
 _KEY_SCHEMA = {"type": "string", "minLength": 1, "maxLength": MAX_KEY, "examples": ["2026-11-05/17"]}
 
@@ -40,10 +52,37 @@ class BookingHeaders(BaseModel):
     )
 
 
+class BookedSum(BaseModel):
+    """What a file books for one party in one currency."""
+
+    affiliate_id: int | None = Field(examples=[513])
+    advertiser_id: int | None
+    currency: str = Field(examples=["EUR"])
+    entries: int = Field(examples=[2])
+    change: str = Field(description="How it changes the balance of the party.", examples=["-105.00"])
+
+
 class BookingQuery(Query):
     """Whether it is booked."""
 
     dry_run: Bool = about("true: check everything, show the result, and book nothing.")
+
+
+def sums_of(bookings: Iterable[Booking]) -> list[Row]:
+    """The sums by party and currency, in the order of the parties. Currencies are never added up."""
+    found: defaultdict[tuple[str, int, str], list[Decimal]] = defaultdict(list)
+    for party, id_, currency, change in bookings:
+        found[party, id_, currency].append(Decimal(change))
+    return [
+        {
+            "affiliate_id": id_ if party == "affiliate" else None,
+            "advertiser_id": id_ if party == "advertiser" else None,
+            "currency": currency,
+            "entries": len(changes),
+            "change": in_unit(sum(changes, Decimal(0)), currency),
+        }
+        for (party, id_, currency), changes in sorted(found.items())
+    ][:MOST_LISTED]
 
 
 async def book_once(

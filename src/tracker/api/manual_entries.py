@@ -10,7 +10,19 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tracker.api.booking import MAX_FILE, MOST_LISTED, BookingHeaders, BookingQuery, book_once
+from tracker.api.booking import (
+    CSV,
+    MAX_FILE,
+    MOST_LISTED,
+    NDJSON,
+    SUMS,
+    BookedSum,
+    Booking,
+    BookingHeaders,
+    BookingQuery,
+    book_once,
+    sums_of,
+)
 from tracker.api.catalogue import PageQuery, as_json, list_rows, listed
 from tracker.api.http.endpoint import Body, Call, FileBody, endpoint
 from tracker.api.http.routing import ROOT
@@ -25,6 +37,7 @@ from tracker.domain.statement import ManualKind, Party, change_of
 from tracker.parameters import Id, Ident, choice
 from tracker.reading.statements import balance_of
 from tracker.store.books.manual_entries import TABLE
+from tracker.store.catalogue.edit import Row
 from tracker.store.db import Connection
 
 PATH = f"{ROOT}/manual-entries"
@@ -35,6 +48,9 @@ _EXAMPLE = (
     "affiliate_id,kind,amount,currency,booked_at,reason,reference\r\n"
     "513,payment,125.00,EUR,2026-11-05,October,SEPA-2026-1105-7\r\n"
     "514,bonus,20,EUR,,Top of October,\r\n"
+)
+_JSON_EXAMPLE = (
+    '{"affiliate_id":513,"kind":"payment","amount":"125.00","currency":"EUR","reason":"October"}\n'
 )
 
 
@@ -78,6 +94,7 @@ class BookedFile(BaseModel):
 
     dry_run: bool
     lines: int = Field(description="Booked lines.", examples=[2])
+    sums: list[BookedSum] = Field(description=SUMS)
     entries: list[ManualEntry] = Field(description=f"The first {MOST_LISTED:,} entries.")
 
 
@@ -156,7 +173,7 @@ async def reverse_manual_entry(call: Call[BookingQuery]) -> Response:
     scope=WRITE_SCOPE,
     query=BookingQuery,
     headers=BookingHeaders,
-    body=FileBody({"text/csv": _EXAMPLE}, MAX_FILE),
+    body=FileBody({CSV: _EXAMPLE, NDJSON: _JSON_EXAMPLE}, MAX_FILE),
     returns=BookedFile,
     status=201,
     tag="Money",
@@ -164,17 +181,24 @@ async def reverse_manual_entry(call: Call[BookingQuery]) -> Response:
 async def upload_manual_entries(call: Call[BookingQuery]) -> Response:
     """Upload entries by hand
 
-    A CSV file with a header and at most 10,000 lines. A line has affiliate_id or advertiser_id, kind, amount,
-    currency and reason, and may have booked_at and reference. If a line is wrong, the answer names its
-    number and field, and nothing is booked. `dry_run=true` shows the entries and books nothing.
+    A file with at most 10,000 lines: CSV with a header (text/csv) or NDJSON (application/x-ndjson). A line
+    has affiliate_id or advertiser_id, kind, amount, currency and reason, and may have booked_at and
+    reference. If a line is wrong, the answer names its number and field, and nothing is booked.
+    `dry_run=true` shows the entries and books nothing.
     """
-    _, body = await call.file()
-    entries = await to_thread(read_file, body, ManualEntryFields, SHAPE)
+    media_type, body = await call.file()
+    entries = await to_thread(read_file, body, ManualEntryFields, SHAPE, is_csv=media_type == CSV)
     zone, is_trial = zone_named(call.network_zone), bool(call.query.dry_run)
 
     async def book(connection: Connection) -> object:
         rows = await manual_entries.book(connection, call.author, entries, zone)
-        return {"dry_run": is_trial, "lines": len(rows), "entries": rows[:MOST_LISTED]}
+        booked = (_booking(row) for row in rows)
+        return {
+            "dry_run": is_trial,
+            "lines": len(rows),
+            "sums": sums_of(booked),
+            "entries": rows[:MOST_LISTED],
+        }
 
     return await book_once(call, body, book)
 
@@ -185,6 +209,11 @@ routes: list[Route] = [
     Route(UPLOADS, upload_manual_entries, methods=["POST"]),
     Route(f"{PATH}/{{id}}/reverse", reverse_manual_entry, methods=["POST"]),
 ]
+
+
+def _booking(row: Row) -> Booking:
+    party = "affiliate" if row["affiliate_id"] else "advertiser"
+    return party, row[f"{party}_id"], row["currency"], row["change"]
 
 
 async def _with_balance(call: Call[BookingQuery], answer: Response) -> Response:

@@ -181,7 +181,14 @@ class BalanceAnswer(BaseModel):
     totals: list[BalanceTotal] = Field(description=_TOTALS)  # type: ignore[valid-type]
 
 
-@endpoint(scope=SCOPE, query=StatementQuery, returns=StatementAnswer, files=("text/csv",), tag="Money")
+@endpoint(
+    scope=SCOPE,
+    query=StatementQuery,
+    returns=StatementAnswer,
+    files=("text/csv",),
+    tag="Money",
+    has_complete_until=True,
+)
 async def read_statements(call: Call[StatementQuery]) -> Response:
     """Get statements
 
@@ -197,6 +204,7 @@ async def read_statements(call: Call[StatementQuery]) -> Response:
     query=StatementEntriesQuery,
     returns=listed("StatementEntryList", StatementEntry),
     tag="Money",
+    has_complete_until=True,
 )
 async def list_statement_entries(call: Call[StatementEntriesQuery]) -> Response:
     """List the entries of statements
@@ -207,7 +215,7 @@ async def list_statement_entries(call: Call[StatementEntriesQuery]) -> Response:
     return await answer_entries(call, call.query, None)
 
 
-@endpoint(scope=SCOPE, query=BalanceQuery, returns=BalanceAnswer, tag="Money")
+@endpoint(scope=SCOPE, query=BalanceQuery, returns=BalanceAnswer, tag="Money", has_complete_until=True)
 async def read_balances(call: Call[BalanceQuery]) -> Response:
     """Get balances
 
@@ -217,7 +225,9 @@ async def read_balances(call: Call[BalanceQuery]) -> Response:
     return await answer_balances(call, call.query, None)
 
 
-@endpoint(scope=SCOPE, query=StatementLinesQuery, returns=None, files=STREAMED, tag="Money")
+@endpoint(
+    scope=SCOPE, query=StatementLinesQuery, returns=None, files=STREAMED, tag="Money", has_complete_until=True
+)
 async def export_statement_lines(call: Call[StatementLinesQuery]) -> Response:
     """Export the lines of statements
 

@@ -19,7 +19,7 @@ from tracker.dashboard.asking import Turns
 from tracker.dashboard.catalogue import links
 from tracker.dashboard.catalogue import pages as catalogue
 from tracker.dashboard.html import error_page
-from tracker.dashboard.money import bookings, partners, payments, statements
+from tracker.dashboard.money import bookings, partners, payments, statements, uploads
 from tracker.dashboard.navigation import Navigation
 from tracker.dashboard.overview import home
 from tracker.dashboard.page import Page
@@ -110,6 +110,7 @@ PAGES: Final[Sequence[Page]] = [
     *statements.pages,
     *bookings.pages,
     *payments.pages,
+    *uploads.pages,
     *partners.pages,
     *clicks.pages,
     *click_story.pages,

@@ -27,6 +27,7 @@ from tracker.api.http.endpoint import answer_as
 from tracker.api.http.problems import Problem, invalid
 from tracker.api.http.routing import ROOT, PathRouter
 from tracker.catalogue.errors import CatalogueError
+from tracker.dashboard import fault_words
 from tracker.dashboard.html import HEADERS, Fault
 from tracker.dashboard.visit import Visit
 from tracker.parameters import ParameterError
@@ -221,5 +222,5 @@ def _receive(content: bytes) -> Callable[[], Awaitable[dict[str, Any]]]:
 
 def _fault(error: HTTPException) -> Fault:
     errors = error.errors if isinstance(error, Problem) else {}
-    fields = {field: "; ".join(messages) for field, messages in errors.items()}
-    return Fault(error.status_code, error.detail, headers=error.headers or {}, fields=fields)
+    text = fault_words.in_one_line(error.detail, errors)
+    return Fault(error.status_code, text, headers=error.headers or {}, fields=fault_words.by_field(errors))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import Final
@@ -12,6 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
+from tracker.dashboard.asking import RefusedError
+from tracker.dashboard.html import Fault
 from tracker.dashboard.visit import Visit
 from tracker.domain.normalise import trim
 from tracker.people import sessions
@@ -40,9 +43,42 @@ class Form(dict[str, str]):
         self.files = files
         super().__init__(self._pairs)
 
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """The names and values of all fields, in their order."""
+        return self._pairs
+
     def all(self, name: str) -> list[str]:
         """The values of all fields with a name, in their order."""
         return [value for given, value in self._pairs if given == name]
+
+
+def text_of(form: Form) -> str:
+    """The text of a form's file, or else what was pasted.
+
+    A file is UTF-16 by its mark, else UTF-8, else what old spreadsheets write.
+
+    Raises:
+        RefusedError: there is neither.
+    """
+    file = form.files.get("file", b"")
+    if not (text := _decoded(file) if file else form.get("text", "")).strip():
+        raise RefusedError(Fault(422, "Choose a file, or paste its lines.", "file"))
+    return text
+
+
+def _decoded(file: bytes) -> str:
+    if file.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return file.decode("utf-16", "replace")
+    try:
+        return file.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return file.decode("cp1252", "replace")
+
+
+def type_of(text: str) -> str:
+    """The media type of lines that a person sends: JSON objects, or CSV."""
+    return "application/x-ndjson" if text.lstrip().startswith("{") else "text/csv"
 
 
 def number_or_text(text: str) -> int | str:

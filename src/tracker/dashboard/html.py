@@ -16,6 +16,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from tracker.dashboard import words
+from tracker.dashboard.fault_words import field_called
 from tracker.dashboard.visit import Visit
 from tracker.domain.local_time import in_zone
 
@@ -67,7 +69,7 @@ class Fault(NamedTuple):
         """What is to be said above the form: all that no shown field says."""
         if self.field in shown:
             return ""
-        left = [f"{name}: {text}" for name, text in self.fields.items() if name not in shown]
+        left = [f"{field_called(name)}: {text}" for name, text in self.fields.items() if name not in shown]
         return self.text if not self.fields else "; ".join(left)
 
 
@@ -141,13 +143,6 @@ def _count(number: int | None) -> str:
     return "-" if number is None else f"{number:,}"
 
 
-def _amount(text: str) -> str:
-    """An exact amount with its thousands apart, and at least two decimals where it has any."""
-    whole, _, decimals = text.partition(".")
-    sign, digits = ("-", whole[1:]) if whole.startswith("-") else ("", whole)
-    return f"{sign}{int(digits or 0):,}" + (f".{decimals:0<2}" if decimals else "")
-
-
 _IN_ADDRESS = "/?#[]@!$&'()*+,;=:%"
 _TITLES = {
     400: "That did not work",
@@ -167,4 +162,10 @@ _TEMPLATES = Environment(
     auto_reload=False,
 )
 _TEMPLATES.globals |= {"root": ROOT, "address_of": _address}
-_TEMPLATES.filters |= {"moment": _moment, "local": _local, "count": _count, "amount": _amount}
+_TEMPLATES.filters |= {
+    "moment": _moment,
+    "local": _local,
+    "count": _count,
+    "amount": words.amount,
+    "lasting": words.lasting,
+}

@@ -23,6 +23,7 @@ class Listed(NamedTuple):
     before: str  # the address of the page before. "" on the first one
     after: str
     filters: Mapping[str, str]  # as the address has them
+    complete_until: str = ""  # RFC 3339. "" if the list does not tell of clicks
 
     @property
     def is_filtered(self) -> bool:
@@ -40,15 +41,15 @@ async def listed(visit: Visit, endpoint: str, filters: Sequence[str], fault: Fau
     if fault:
         return Listed((), 0, "", "", wanted)
     asked = {**wanted, "page": given.get("page", ""), "per_page": PER_PAGE}
-    answer = (await ask(visit, endpoint, asked)).body
-    number = answer["page"]
+    told = await ask(visit, endpoint, asked)
+    answer, number = told.body, told.body["page"]
 
     def page(number: int) -> str:
         return f"{visit.path}?{query_string({**wanted, 'page': number})}"
 
     before = page(number - 1) if number > 1 else ""
     after = page(number + 1) if number < answer["pages"] else ""
-    return Listed(answer["data"], answer["total"], before, after, wanted)
+    return Listed(answer["data"], answer["total"], before, after, wanted, told.complete_until)
 
 
 def ids_of(field: str, text: str) -> list[int]:

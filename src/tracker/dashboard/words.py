@@ -1,4 +1,4 @@
-"""What people call the groups, the filters and the measures of reports."""
+"""What people call fields, and the groups, the filters and the measures of reports."""
 
 from __future__ import annotations
 
@@ -123,3 +123,45 @@ COMPARISONS: Final[Mapping[str, str]] = {
     "last_year": "the same days a year earlier",
     "custom": "other days",
 }
+
+_WORDS: Final[Mapping[str, str]] = {
+    "id": "id",
+    "ids": "ids",
+    "url": "URL",
+    "urls": "URLs",
+    "ip": "IP",
+    "iso": "ISO",
+    "http": "HTTP",
+    "os": "system",
+    "email": "e-mail",
+}
+
+
+def label_of(name: str) -> str:
+    """The name of a field, for people: Advertiser id, URL, Ends at, Archived."""
+    return sentence(" ".join(_WORDS.get(word, word) for word in name.removeprefix("is_").split("_")))
+
+
+def sentence(words: str) -> str:
+    """Words of ours as they begin a line."""
+    return words[:1].upper() + words[1:]
+
+
+def amount(text: str) -> str:
+    """An exact amount with its thousands apart, and at least two decimals where it has any."""
+    whole, _, decimals = text.partition(".")
+    sign, digits = ("-", whole[1:]) if whole.startswith("-") else ("", whole)
+    return f"{sign}{int(digits or 0):,}" + (f".{decimals:0<2}" if decimals else "")
+
+
+def lasting(seconds: int) -> str:
+    """A length of time in its largest whole unit: 24 hours, 30 days, 90 seconds."""
+    for size, unit in _UNITS:
+        number = seconds // size
+        if number and seconds % size == 0 and (number > 1 or size < _DAY):
+            return f"{number} {unit}" if number == 1 else f"{number:,} {unit}s"
+    return f"{seconds:,} seconds"
+
+
+_DAY: Final = 86_400
+_UNITS: Final = ((_DAY, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))

@@ -126,11 +126,14 @@ def _many(change: Happened) -> str:
 
 
 def _subject(change: Happened) -> str:
-    """The changed object: its kind, its id, its name, and its parent."""
-    noun = _NOUNS[change.resource]
-    parts = change.path.split("/")
+    return subject(_NOUNS[change.resource], change.path, change.after or change.before or {})
+
+
+def subject(noun: str, path: str, row: Mapping[str, Any]) -> str:
+    """The changed object at a path of the audit trail: its kind, its id, its name, and its parent."""
+    parts = path.split("/")
     id_ = f" {parts[-1]}" if len(parts) > 1 else ""
-    name = (change.after or change.before or {}).get("name")
+    name = row.get("name")
     of = f" of {_PARENTS.get(parts[0], parts[0])} {parts[1]}" if len(parts) > 2 else ""
     return f"{noun[0].upper()}{noun[1:]}{id_}{f' ({name})' if name else ''}{of}"
 

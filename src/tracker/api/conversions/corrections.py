@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from asyncio import to_thread
+from collections.abc import Iterable, Iterator
 
 import orjson
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tracker.api.booking import MAX_FILE, MOST_LISTED, BookingHeaders, BookingQuery, book_once
+from tracker.api.booking import (
+    CSV,
+    MAX_FILE,
+    MOST_LISTED,
+    NDJSON,
+    SUMS,
+    BookedSum,
+    Booking,
+    BookingHeaders,
+    BookingQuery,
+    book_once,
+    sums_of,
+)
 from tracker.api.catalogue import PageQuery, listed
 from tracker.api.conversions.endpoints import ALL, PATH, READ_SCOPE, read_conversion
 from tracker.api.conversions.schema import Status
@@ -35,6 +48,7 @@ SCOPE = "money:write"
 _EXAMPLE = (
     "conversion_id,order_id,payout,revenue,reason\r\n902,,7.50,10.00,wrong price\r\n,A-1002,0,0,goodwill\r\n"
 )
+_JSON_EXAMPLE = '{"conversion_id":902,"payout":"7.50","revenue":"10.00","reason":"wrong price"}\n'
 _OPEN = ("conversion_id", "reason", "author")
 """Keys for a token that may not read conversions."""
 
@@ -55,6 +69,8 @@ class CorrectedConversion(BaseModel):
 
     conversion_id: int = Field(examples=[902])
     status: Status | None = Field(description="The difference is booked if it is approved.")
+    affiliate_id: int | None = Field(examples=[513])
+    advertiser_id: int | None = Field(examples=[1])
     payout_before: str | None = Field(examples=["12.50"])
     payout: str | None = Field(examples=["7.50"])
     payout_currency: str | None = Field(examples=["EUR"])
@@ -113,6 +129,9 @@ class CorrectedFile(BaseModel):
 
     dry_run: bool
     lines: int = Field(description="Corrected conversions.", examples=[2])
+    sums: list[BookedSum] | None = Field(
+        description=f"{SUMS} Of affiliates payouts, of advertisers revenues. null without conversions:read."
+    )
     corrections: list[CorrectedConversion] = Field(description=f"The first {MOST_LISTED:,} corrections.")
 
 
@@ -121,6 +140,7 @@ class CorrectedFile(BaseModel):
     query=CorrectionListQuery,
     returns=listed("CorrectionList", Correction),
     tag="Money",
+    has_complete_until=True,
 )
 async def list_corrections(call: Call[CorrectionListQuery]) -> Response:
     """List corrections
@@ -168,7 +188,7 @@ async def correct_conversion(call: Call[CorrectionQuery]) -> Response:
     scope=SCOPE,
     query=BookingQuery,
     headers=BookingHeaders,
-    body=FileBody({"text/csv": _EXAMPLE}, MAX_FILE),
+    body=FileBody({CSV: _EXAMPLE, NDJSON: _JSON_EXAMPLE}, MAX_FILE),
     returns=CorrectedFile,
     status=201,
     tag="Conversions",
@@ -176,18 +196,20 @@ async def correct_conversion(call: Call[CorrectionQuery]) -> Response:
 async def upload_corrections(call: Call[BookingQuery]) -> Response:
     """Upload corrections
 
-    A CSV file with a header and at most 10,000 lines. A line has conversion_id or order_id, payout, revenue
-    or sale_amount, and a reason. `advertiser_id` tells conversions with the same order id apart. If a line is
-    wrong, the answer names its number and field, and nothing is corrected. `dry_run=true` shows the
-    corrections and changes nothing.
+    A file with at most 10,000 lines: CSV with a header (text/csv) or NDJSON (application/x-ndjson). A line
+    has conversion_id or order_id, payout, revenue or sale_amount, and a reason. `advertiser_id` tells
+    conversions with the same order id apart. If a line is wrong, the answer names its number and field, and
+    nothing is corrected. `dry_run=true` shows the corrections and changes nothing.
     """
-    _, body = await call.file()
-    lines = await to_thread(read_file, body, CorrectionLine, SHAPE)
+    media_type, body = await call.file()
+    lines = await to_thread(read_file, body, CorrectionLine, SHAPE, is_csv=media_type == CSV)
 
     async def book(connection: Connection) -> object:
         rows = await corrections.correct(connection, call.author, lines)
         shown = [_visible_to(call.token, row) for row in rows[:MOST_LISTED]]
-        return {"dry_run": bool(call.query.dry_run), "lines": len(rows), "corrections": shown}
+        sums = sums_of(_booked(rows)) if call.token.allows(READ_SCOPE) else None
+        is_trial = bool(call.query.dry_run)
+        return {"dry_run": is_trial, "lines": len(rows), "sums": sums, "corrections": shown}
 
     return await book_once(call, body, book)
 
@@ -197,6 +219,13 @@ routes: list[Route] = [
     Route(UPLOADS, upload_corrections, methods=["POST"]),
     Route(f"{PATH}/{{id}}/corrections", correct_conversion, methods=["POST"]),
 ]
+
+
+def _booked(rows: Iterable[Row]) -> Iterator[Booking]:
+    for row in rows:
+        for entry in row["booked"]:
+            yield "affiliate", row["affiliate_id"], entry["payout_currency"], entry["payout"]
+            yield "advertiser", row["advertiser_id"], entry["revenue_currency"], entry["revenue"]
 
 
 def _visible_to(token: Token, row: Row) -> Row:

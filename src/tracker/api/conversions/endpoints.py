@@ -36,6 +36,7 @@ WHOLE = Visibility((*KEYS, "changes", "entries", "corrections"))
     without_money=ConversionListQuery,
     returns=ConversionList,
     tag="Conversions",
+    has_complete_until=True,
 )
 async def list_conversions(call: Call[ConversionListQuery]) -> Response:
     """List conversions
@@ -53,6 +54,7 @@ async def list_conversions(call: Call[ConversionListQuery]) -> Response:
     without_money=KeyQuery,
     returns=OneConversion,
     tag="Conversions",
+    has_complete_until=True,
     path={"id": KEY},
 )
 async def get_conversion(call: Call[KeyQuery]) -> Response:
@@ -72,6 +74,7 @@ async def get_conversion(call: Call[KeyQuery]) -> Response:
     returns=None,
     files=STREAMED,
     tag="Conversions",
+    has_complete_until=True,
 )
 async def export_conversions(call: Call[ConversionExportQuery]) -> Response:
     """Export conversions

@@ -79,7 +79,11 @@ class PeriodClose(BaseModel):
 
 
 @endpoint(
-    scope=READ_SCOPE, query=PageQuery, returns=listed("PeriodCloseList", PeriodClose), tag="Conversions"
+    scope=READ_SCOPE,
+    query=PageQuery,
+    returns=listed("PeriodCloseList", PeriodClose),
+    tag="Conversions",
+    has_complete_until=True,
 )
 async def list_period_closes(call: Call[PageQuery]) -> Response:
     """List period closes

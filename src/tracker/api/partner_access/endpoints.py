@@ -72,7 +72,6 @@ class PartnerView(NamedTuple):
     answer_list: Callable[[Call[Any], Any, Visibility], Awaitable[Response]]
     answer_one: Callable[[Call[Any], Visibility], Awaitable[Response]]
     answer_export: Callable[[Call[Any], Any, Visibility], Awaitable[Response]]
-    has_complete_until: bool = False
 
     @property
     def scope(self) -> str:
@@ -94,7 +93,6 @@ _PARTNER_VIEWS = (
         clicks.answer_clicks,
         clicks.answer_click,
         clicks.answer_click_export,
-        has_complete_until=True,
     ),
     PartnerView(
         "conversions",
@@ -181,6 +179,7 @@ def _statements(kind: str) -> Answer:
         returns=answer,
         files=("text/csv",),
         tag="Money",
+        has_complete_until=True,
         name=f"read_{kind}_statements",
         text="Get your statements\n\nThe same as the network's statements, of you alone.",
     )
@@ -205,6 +204,7 @@ def _balances(kind: str) -> Answer:
         query=query_model(kind, BalanceQuery, _PARTIES, (f"{kind}_id",)),
         returns=answer,
         tag="Money",
+        has_complete_until=True,
         name=f"read_{kind}_balances",
         text="Get your balances\n\nThe same as the network's balances, of you alone.",
     )
@@ -224,6 +224,7 @@ def _statement_entries(kind: str) -> Answer:
         query=query_model(kind, StatementEntriesQuery, _PARTIES, (f"{kind}_id",)),
         returns=listed(f"{kind.capitalize()}StatementEntryList", row_model(kind, StatementEntry, keys)),
         tag="Money",
+        has_complete_until=True,
         name=f"list_{kind}_statement_entries",
         text="List the entries of your statements\n\nThe same as the network's list, of you alone.",
     )
@@ -241,6 +242,7 @@ def _statement_lines(kind: str) -> Answer:
         returns=None,
         files=STREAMED,
         tag="Money",
+        has_complete_until=True,
         name=f"export_{kind}_statement_lines",
         text="Export the lines of your statements\n\nAll entries behind your statements, as a stream.",
     )
@@ -269,7 +271,7 @@ def _list(kind: str, view: PartnerView) -> Answer:
         without_money=query,
         returns=list_model(kind, view.row, view.keys[kind], **_next_of(view)),
         tag=view.tag,
-        has_complete_until=view.has_complete_until,
+        has_complete_until=True,
         name=f"list_{kind}_{view.noun}",
         text=f"List your {view.noun}\n\nThe same as the network's list and feed, limited to your rows.",
     )
@@ -294,7 +296,7 @@ def _one(kind: str, view: PartnerView) -> Answer:
         returns=list_model(kind, view.row, view.keys[kind]),
         tag=view.tag,
         path={"id": KEY},
-        has_complete_until=view.has_complete_until,
+        has_complete_until=True,
         name=f"get_{kind}_{view.noun}",
         text=f"Get one of your {view.noun}\n\nBy its id, its hash, or its id in an earlier tracker. "
         "Rows of others are 404.",
@@ -338,7 +340,7 @@ def _export(kind: str, view: PartnerView) -> Answer:
         returns=None,
         files=STREAMED,
         tag=view.tag,
-        has_complete_until=view.has_complete_until,
+        has_complete_until=True,
         name=f"export_{kind}_{view.noun}",
         text=f"Export your {view.noun}\n\nAll your rows as a stream of NDJSON or CSV.",
     )

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from tracker.dashboard.catalogue import lines, rule_rows
 from tracker.dashboard.form import Form, number_or_text
 from tracker.dashboard.html import Fault
+from tracker.dashboard.words import label_of, sentence
 
 Kind = Literal["text", "long", "number", "choice", "check", "checks", "lines", "pairs", "rules"]
 
@@ -30,17 +31,6 @@ _OF_JSON: Final = (
     (re.compile(r"^true "), "Marked "),
 )
 """What descriptions say of JSON, and what a form says: its boxes are marked, and its fields are empty."""
-_WORDS = {
-    "id": "id",
-    "ids": "ids",
-    "url": "URL",
-    "urls": "URLs",
-    "ip": "IP",
-    "iso": "ISO",
-    "http": "HTTP",
-    "os": "system",
-    "email": "e-mail",
-}
 
 
 class Control(NamedTuple):
@@ -112,16 +102,6 @@ class Control(NamedTuple):
         if text == "":
             return None if self.may_be_null else MISSING if self.kind == "number" else ""
         return number_or_text(text) if self.kind == "number" else text
-
-
-def label_of(name: str) -> str:
-    """The name of a field, for people: Advertiser id, URL, Ends at."""
-    return sentence(" ".join(_WORDS.get(word, word) for word in name.split("_")))
-
-
-def sentence(words: str) -> str:
-    """Words of ours as they begin a line."""
-    return words[:1].upper() + words[1:]
 
 
 @cache

@@ -17,7 +17,8 @@ from tracker.dashboard.asking import Answer, RefusedError, ask
 from tracker.dashboard.catalogue import rule_rows
 from tracker.dashboard.catalogue.fields import Control, beside, form_of, shown, written
 from tracker.dashboard.catalogue.kinds import Kind, kind_of
-from tracker.dashboard.catalogue.views import current, names_of, trail, with_ids
+from tracker.dashboard.catalogue.names import names_of, with_ids
+from tracker.dashboard.catalogue.views import current, trail
 from tracker.dashboard.form import TOKEN, Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
 from tracker.dashboard.page import page_of
@@ -46,7 +47,7 @@ async def _first_state(visit: Visit, kind: Kind, controls: list[Control]) -> For
         row |= dict.fromkeys(kind.resource.table.exclusive)
     said = {one.name for one in controls if one.name in query}
     rest = [one for one in controls if one.name not in said]
-    return Form([*pairs_of(form_of(rest, row)), *(pair for pair in query.multi_items() if pair[0] in said)])
+    return Form([*form_of(rest, row).pairs, *(pair for pair in query.multi_items() if pair[0] in said)])
 
 
 async def send_new(kind: Kind, visit: Visit, form: Form) -> Response:
@@ -64,8 +65,8 @@ async def show_edit(kind: Kind, visit: Visit, form: Form, fault: Fault | None) -
     row = await current(visit, kind)
     controls = kind.controls(visit, is_new=False)
     locked = [one for one in controls if one.is_locked]
-    sent = pairs_of(form) or [*pairs_of(form_of(controls, row)), ("version", str(row["version"]))]
-    state = Form([*sent, *(pairs_of(form_of(locked, row)) if form else ())])
+    sent = form.pairs or [*form_of(controls, row).pairs, ("version", str(row["version"]))]
+    state = Form([*sent, *(form_of(locked, row).pairs if form else ())])
     values = {"title": f"Change {kind.called(row)}", "row": row, "button": "Save"}
     return await _form_page(visit, kind, controls, state, fault, values)
 
@@ -190,7 +191,7 @@ async def _ask_which(visit: Visit, kind: Kind, controls: list[Control], form: Fo
         for one in controls
         if one.name in mine and mine[one.name] != row.get(one.name)
     ]
-    fields = [pair for pair in pairs_of(form) if pair[0] not in _OWN and not pair[0].startswith(_KEEP)]
+    fields = [pair for pair in form.pairs if pair[0] not in _OWN and not pair[0].startswith(_KEEP)]
     values = {
         "kind": kind,
         "title": kind.called(row),
@@ -228,8 +229,3 @@ async def send_restore(kind: Kind, visit: Visit, _: Form, /) -> Response:
     at = visit.request.path_params
     answer = await ask(visit, kind.api_one, at=at, method="PATCH", body={"is_archived": False})
     return done(visit, kind, answer.body)
-
-
-def pairs_of(form: Form) -> list[tuple[str, str]]:
-    """All fields of a form. Those of one name stay in their order."""
-    return [(name, value) for name in form for value in form.all(name)]

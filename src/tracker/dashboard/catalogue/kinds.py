@@ -9,10 +9,11 @@ from urllib.parse import quote
 from tracker.catalogue.resource import MONEY, READ, Resource
 from tracker.catalogue.resources import RESOURCES
 from tracker.dashboard.asking import query_string
-from tracker.dashboard.catalogue.fields import Control, controls_of, label_of, sentence, shown
+from tracker.dashboard.catalogue.fields import Control, controls_of, shown
 from tracker.dashboard.html import ROOT
 from tracker.dashboard.navigation import Access
 from tracker.dashboard.visit import Visit
+from tracker.dashboard.words import amount, label_of, lasting, sentence
 from tracker.domain.normalise import trim
 from tracker.people.seeing import token_of
 from tracker.store.catalogue.edit import Row
@@ -148,6 +149,10 @@ class Kind(NamedTuple):
     def reads(self) -> Access:
         return Access((READ,), (None,), shows_money=self.resource.is_of_money)
 
+    def is_read_by(self, visit: Visit) -> bool:
+        assert visit.session
+        return self.reads.allows(visit.session)
+
     @property
     def creates(self) -> Access:
         return Access((self.resource.scope,), (None,), shows_money=self.resource.is_of_money)
@@ -196,7 +201,7 @@ class Kind(NamedTuple):
         model = (resource.new or resource.fields) if is_new else resource.fields
         return [
             control._replace(
-                names=_NAMES.get((resource.table.name, control.name), ""),
+                names=self.table_named_by(control.name),
                 is_locked=not token.allows(MONEY if control.name in resource.money else resource.scope)
                 and not (is_new and control.is_needed),
                 default=visit.settings.catalogue_defaults.get(control.name, control.default)
@@ -213,14 +218,14 @@ class Kind(NamedTuple):
         return self.resource.table.fixed
 
     def cells(self, row: Row, names: Names) -> list[Cell]:
-        return [self._cell(name, row[name], names) for name in self.columns if name in row]
+        return [self.cell(name, row, names) for name in self.columns if name in row]
 
     def named_by(self, rows: Iterable[Row]) -> dict[str, list[int]]:
         """The ids of objects that rows name, by table. Of parts of others nothing is known by their id."""
         found: dict[str, dict[int, None]] = {}
         for row in rows:
             for column, id_ in row.items():
-                table = self._names(column)
+                table = self.table_named_by(column)
                 if table and id_ and not kind_of(table).resource.table.parent:
                     found.setdefault(table, {})[id_] = None
         return {table: list(ids) for table, ids in found.items()}
@@ -229,7 +234,7 @@ class Kind(NamedTuple):
         """The columns' names, labels and kinds. Those that the session may not see are in no row."""
         seen = next(iter(rows), {})
         names = [name for name in self.columns if name in seen or not seen]
-        return [(name, self._label(name), self._cell(name, seen.get(name), {}).kind) for name in names]
+        return [(name, self.label(name), self.cell(name, seen, {}).kind) for name in names]
 
     def listed(self, row: Row, names: Names, *, may_change: bool) -> Listed:
         here = self.place(row)
@@ -249,28 +254,54 @@ class Kind(NamedTuple):
         """What is known of an object, for its page. What is empty is left out."""
         columns = [name for name in self.resource.table.shown if name not in _SHOWN_ELSEWHERE]
         return [
-            (self._label(name), self._cell(name, row[name], names))
+            (self.label(name), self.cell(name, row, names))
             for name in columns
             if row.get(name) not in (None, "", [], {})
         ]
 
-    def _label(self, name: str) -> str:
-        return label_of(name.removesuffix("_id") if self._names(name) else name)
+    def label(self, name: str) -> str:
+        """What a person calls a column."""
+        is_thing = self.table_named_by(name) or name in _LISTS
+        return label_of(name.removesuffix("_id") if is_thing else name)
 
-    def _cell(self, name: str, value: Any, names: Names) -> Cell:
-        table = self._names(name)
+    def cell(self, name: str, row: Row, names: Names) -> Cell:
+        """The value of a column, in words."""
+        table, value = self.table_named_by(name), row.get(name)
         if name == "affiliate_id" and (self.resource.table.name, value) in _WHOM:
             return Cell(_WHOM[self.resource.table.name, value])
         if table and value:
             return Cell(names.get((table, value), str(value)), _address_of(table, value), "")
+        if value and name in _LISTS:
+            return Cell(str(value), with_query(_LISTS[name], {name: value}))
         if name == "status":
-            return Cell(shown(value), "", _COLOURS.get(value, "mark"))
+            return Cell(shown(value), "", _COLOURS.get(str(value), "mark"))
+        if unit := _in_its_unit(name, row):
+            return Cell(unit, "", "number")
         is_number = isinstance(value, int) and not isinstance(value, bool)
         return Cell(shown(value), "", "number" if is_number or name in self.resource.table.money else "")
 
-    def _names(self, column: str) -> str:
+    def table_named_by(self, column: str) -> str:
+        """The table whose row a column names. "" if it names none."""
         return _NAMES.get((self.resource.table.name, column), "")
 
+
+def _in_its_unit(name: str, row: Row) -> str:
+    """A number with its unit: a length of time, an amount or a percentage. "" for what has none."""
+    value = row.get(name)
+    if name in _SECONDS and value:
+        return lasting(value)
+    if name not in _AMOUNTS or value in (None, ""):
+        return ""
+    if row.get(f"{name}_type") == "percent":
+        return f"{value} %"
+    currency = row.get(f"{name}_currency") or row.get("currency")
+    return f"{amount(str(value))} {currency or row.get('counts') or ''}".rstrip()
+
+
+_LISTS: Final[Mapping[str, str]] = {"group_id": f"{ROOT}/affiliates", "brand_id": f"{ROOT}/offers"}
+"""Numbers that name nothing else than the objects that have them: the lists of these, by column."""
+_SECONDS: Final = frozenset({"unique_window", "click_window"})
+_AMOUNTS: Final = frozenset({"payout", "revenue", "sale_amount", "amount", "change"})
 
 _COLOURS: Final = {
     "active": "mark on",

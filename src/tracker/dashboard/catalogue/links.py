@@ -12,9 +12,9 @@ from tracker.api.explain import Explained
 from tracker.catalogue.resource import READ
 from tracker.dashboard.asking import RefusedError, ask
 from tracker.dashboard.catalogue.kinds import kind_of
+from tracker.dashboard.catalogue.names import names_of, with_ids
 from tracker.dashboard.catalogue.offer import LINKS
 from tracker.dashboard.catalogue.rule_rows import known
-from tracker.dashboard.catalogue.views import names_of, with_ids
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import Fault, html
 from tracker.dashboard.navigation import Access

@@ -11,6 +11,7 @@ from tracker.dashboard import charts
 from tracker.dashboard.asking import RefusedError, ask
 from tracker.dashboard.catalogue.forms import done
 from tracker.dashboard.catalogue.kinds import Kind, kind_of, with_query
+from tracker.dashboard.catalogue.names import names_in
 from tracker.dashboard.catalogue.views import current, trail, values_of_one
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html
@@ -29,6 +30,7 @@ async def show_offer(visit: Visit, _form: Form, fault: Fault | None) -> Response
     fill, problem = await _fill(visit) if parts["cap"] else ([], "")
     known = {
         "fill": fill,
+        "names": await names_in(visit, fill, "affiliate"),
         "fill_problem": problem,
         "missing": _missing(row, parts["offer_url"], parts["goal"]),
         "link_href": with_query(LINKS, {"offer_id": row["id"]}),

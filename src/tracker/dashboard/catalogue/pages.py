@@ -19,7 +19,7 @@ from tracker.dashboard.catalogue.forms import (
 )
 from tracker.dashboard.catalogue.kinds import KINDS, OF_PEOPLE, Kind, kind_of
 from tracker.dashboard.catalogue.offer import send_copy, show_copy, show_offer
-from tracker.dashboard.catalogue.views import allows_to_read, current, show_list, show_one, trail
+from tracker.dashboard.catalogue.views import current, show_list, show_one, trail
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
 from tracker.dashboard.navigation import Access
@@ -35,7 +35,7 @@ async def show_archive(kind: Kind, visit: Visit, _form: Form, fault: Fault | Non
     row = await current(visit, kind)
     goes = []
     for part in kind.children:
-        if allows_to_read(visit, part):
+        if part.is_read_by(visit):
             at = {part.resource.table.parent: row["id"]}
             total = (await ask(visit, part.api, {"per_page": 1}, at=at)).body["total"]
             goes.append((total, part.plural))
@@ -61,9 +61,7 @@ async def show_kinds(visit: Visit, _form: Form, fault: Fault | None) -> Response
     kinds = [
         kind
         for kind in KINDS
-        if not kind.resource.table.parent
-        and kind.resource.path not in OF_PEOPLE
-        and allows_to_read(visit, kind)
+        if not kind.resource.table.parent and kind.resource.path not in OF_PEOPLE and kind.is_read_by(visit)
     ]
     sees_problems = visit.session is not None and _PROBLEMS_ARE_SEEN_BY.allows(visit.session)
     values = {"kinds": kinds, "problems": PROBLEMS if sees_problems else ""}

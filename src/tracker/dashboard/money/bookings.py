@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from starlette.responses import Response
 
 from tracker.dashboard.asking import RefusedError, ask, query_string
-from tracker.dashboard.catalogue.views import address_with_ids, name_at, with_ids
+from tracker.dashboard.catalogue.names import address_with_ids, name_at, names_in, with_ids
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
 from tracker.dashboard.lists import Listed, listed
@@ -33,6 +33,7 @@ CLOSES: Final = f"{ROOT}/money/closes"
 _READS = Access(scopes=("money:read",), owners=(None,), shows_money=True)
 _CLOSES = Access(scopes=("admin",), owners=(None,), shows_money=True)
 
+_NAMED = ("offer", "affiliate", "advertiser")
 _IDS = ("affiliate_id", "advertiser_id")
 _OF_ENTRY = (*_IDS, "kind", "amount", "currency", "booked_at", "reason", "reference")
 _OF_REVERSAL = ("reason", "booked_at")
@@ -73,8 +74,10 @@ async def _show_list(
     if fault is None and (address := await address_with_ids(visit)):
         return redirect(address)
     assert visit.session
+    found = await listed(visit, source, names, fault)
     values = {
-        "found": await listed(visit, source, names, fault),
+        "found": found,
+        "names": await names_in(visit, found.rows, *_NAMED),
         "may_book": BOOKS.allows(visit.session),
         "done": id_(visit.request.query_params.get("done", "")),
         "booked": id_(visit.request.query_params.get("booked", "")),

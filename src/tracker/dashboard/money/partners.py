@@ -10,6 +10,7 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from tracker.dashboard.asking import RefusedError, ask, query_string
+from tracker.dashboard.catalogue.names import address_with_ids, names_in
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
 from tracker.dashboard.lists import PER_PAGE, listed
@@ -160,6 +161,8 @@ def _postback(visit: Visit, form: Form) -> dict[str, object]:
 
 async def _show_applications(visit: Visit, form: Form, fault: Fault | None) -> Response:
     assert visit.session
+    if fault is None and (address := await address_with_ids(visit)):
+        return redirect(address)
     given = visit.request.query_params
     filters = {"status": given.get("status", "pending"), "affiliate_id": given.get("affiliate_id", "")}
     answer = None
@@ -167,8 +170,10 @@ async def _show_applications(visit: Visit, form: Form, fault: Fault | None) -> R
         asked = {name: value for name, value in filters.items() if value != "all"}
         paged = {**asked, "page": given.get("page", ""), "per_page": PER_PAGE}
         answer = (await ask(visit, "/applications", paged)).body
+    rows = answer["data"] if answer else []
     values = {
         "answer": answer,
+        "names": await names_in(visit, rows, "affiliate"),
         "filters": filters,
         "chosen": form.all("pairs"),
         "reason": form.get("reason", ""),

@@ -6,15 +6,16 @@ import csv
 from decimal import Decimal
 from io import StringIO
 from secrets import token_hex
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from starlette.responses import Response
 
 from tracker.dashboard.asking import RefusedError, ask
+from tracker.dashboard.catalogue.names import names_in
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
 from tracker.dashboard.money.bookings import ENTRIES
-from tracker.dashboard.money.statements import BOOKS, MOST_SHOWN, party_of
+from tracker.dashboard.money.statements import BOOKS, MOST_SHOWN, PARTIES, as_of, party_of
 from tracker.dashboard.page import Page
 from tracker.dashboard.visit import Visit
 from tracker.domain.normalise import amount, trim
@@ -32,14 +33,19 @@ async def _show(visit: Visit, form: Form, fault: Fault | None, preview: Any = No
     given = form or visit.request.query_params
     fields = {name: given.get(name, "") for name in _FIELDS} | {"party": _party(visit, form)}
     is_refused = fault is not None and fault.of("least") != ""
-    rows, currencies = ([], []) if preview or is_refused else await _open(visit, fields)
+    at, found = as_of(visit), Open([], [], "")
+    if not (preview or is_refused):
+        found = await _open(visit, fields)
     values = {
         "fields": fields,
-        "rows": rows[:MOST_SHOWN],
-        "currencies": currencies,
-        "total": len(rows),
+        "rows": found.rows[:MOST_SHOWN],
+        "currencies": found.currencies,
+        "total": len(found.rows),
+        "complete_until": found.complete_until,
+        "as_of": at,
         "chosen": form.all("pay"),
         "preview": preview,
+        "names": await names_in(visit, preview["entries"] if preview else (), *PARTIES),
         "key": token_hex(16),
         "zone": visit.settings.time_zone,
     }
@@ -50,8 +56,16 @@ def _party(visit: Visit, form: Form) -> str:
     return form.get("party", "") if form.get("party") in ("affiliate", "advertiser") else party_of(visit)
 
 
-async def _open(visit: Visit, fields: dict[str, str]) -> tuple[list[dict[str, Any]], list[str]]:
-    """The balances that are open: above 0, and at least the amount of the form. And all currencies.
+class Open(NamedTuple):
+    """The balances that are open: above 0, and at least the amount of the form."""
+
+    rows: list[dict[str, Any]]
+    currencies: list[str]  # all of them
+    complete_until: str
+
+
+async def _open(visit: Visit, fields: dict[str, str]) -> Open:
+    """What is open.
 
     Raises:
         RefusedError: that is not an amount.
@@ -60,7 +74,8 @@ async def _open(visit: Visit, fields: dict[str, str]) -> tuple[list[dict[str, An
         least = amount(fields["least"]) if trim(fields["least"]) else Decimal(0)
     except ValueError as error:
         raise RefusedError(Fault(422, str(error), "least")) from None
-    found = (await ask(visit, "/balances", {"party": fields["party"]})).body
+    told = await ask(visit, "/balances", {"party": fields["party"]})
+    found = told.body
     rows = [
         row
         for row in found["data"]
@@ -68,7 +83,7 @@ async def _open(visit: Visit, fields: dict[str, str]) -> tuple[list[dict[str, An
         and not row["balance"].startswith("-")
         and amount(row["balance"]) >= max(least, _SMALLEST)
     ]
-    return rows, [total["currency"] for total in found["totals"]]
+    return Open(rows, [total["currency"] for total in found["totals"]], told.complete_until)
 
 
 async def _send(visit: Visit, form: Form) -> Response:

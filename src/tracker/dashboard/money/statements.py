@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from starlette.responses import Response
 
 from tracker.dashboard.asking import ask, download, query_string
-from tracker.dashboard.catalogue.views import address_with_ids
+from tracker.dashboard.catalogue.names import address_with_ids
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
 from tracker.dashboard.navigation import Access
@@ -36,7 +36,7 @@ MOST_GROUPS: Final = 250
 
 _PER_PAGE = 100
 _ASKED = ("party", "affiliate_id", "advertiser_id", "from", "to", "tz", "group_by")
-_KINDS = ("affiliate", "advertiser")
+PARTIES: Final = ("affiliate", "advertiser")
 _BALANCE = ("opening", "booked", "adjustments", "bonus", "fee", "chargeback", "payment", "closing")
 
 
@@ -45,7 +45,7 @@ def party_of(visit: Visit) -> str:
     assert visit.session
     owner = token_of(visit.session).owner
     wanted = visit.request.query_params.get("party", "")
-    return owner.kind if owner else wanted if wanted in _KINDS else _KINDS[0]
+    return owner.kind if owner else wanted if wanted in PARTIES else PARTIES[0]
 
 
 def months(zone: str) -> list[tuple[str, str, str]]:
@@ -82,6 +82,11 @@ def part_of(visit: Visit, rows: Sequence[dict[str, Any]], asked: Mapping[str, st
     return Part(rows[start : start + MOST_SHOWN], len(rows), before, after)
 
 
+def as_of(visit: Visit) -> str:
+    """What balances are about, to the second: read it before them."""
+    return f"As of {datetime.now(ZoneInfo(visit.settings.time_zone)):%Y-%m-%d %H:%M:%S}"
+
+
 def _asked(visit: Visit) -> dict[str, str]:
     """The parameters of the API that the page's address means."""
     given = visit.request.query_params
@@ -108,11 +113,13 @@ async def _show_statements(visit: Visit, _: Form, fault: Fault | None) -> Respon
         return redirect(address)
     asked = _asked(visit)
     answer: dict[str, Any] | None = None
+    complete_until = ""
     entries: dict[str, Any] | None = None
     part = Part((), 0, "", "")
     page = visit.request.query_params.get("page", "")
     if fault is None:
-        answer = (await ask(visit, "/statements", asked)).body
+        told = await ask(visit, "/statements", asked)
+        answer, complete_until = told.body, told.complete_until
         part = part_of(visit, answer["data"], asked)
         if _is_one(visit, asked):
             part = Part(answer["data"], len(answer["data"]), "", "")
@@ -125,6 +132,7 @@ async def _show_statements(visit: Visit, _: Form, fault: Fault | None) -> Respon
         "party": party_of(visit),
         "is_network": _is_network(visit),
         "answer": answer,
+        "complete_until": complete_until,
         "part": part,
         "groups_of_rows": groups[:MOST_GROUPS],
         "most_groups": MOST_GROUPS,
@@ -156,15 +164,18 @@ async def _show_balances(visit: Visit, _: Form, fault: Fault | None) -> Response
     asked = {f"{party}_id": given.get(f"{party}_id", "")}
     if _is_network(visit):
         asked["party"] = party
-    answer = (await ask(visit, "/balances", asked)).body if fault is None else None
-    part = part_of(visit, answer["data"], asked) if answer else None
+    at, told = as_of(visit), await ask(visit, "/balances", asked) if fault is None else None
+    part = part_of(visit, told.body["data"], asked) if told else None
     assert visit.session
     values = {
         "asked": asked,
         "party": party,
         "is_network": _is_network(visit),
         "may_book": BOOKS.allows(visit.session),
-        "answer": answer,
+        "answer": told and told.body,
+        "complete_until": told.complete_until if told else "",
+        "as_of": at,
+        "zone": visit.settings.time_zone,
         "part": part,
         "amounts": ("approved", "bonus", "fee", "chargeback", "payment", "balance"),
     }

@@ -15,14 +15,20 @@ from tracker.catalogue.resource import MONEY, Resource
 from tracker.catalogue.resources import RESOURCES
 from tracker.catalogue.validation import replacing
 from tracker.dashboard.asking import RefusedError, ask
+from tracker.dashboard.catalogue.fields import shown
+from tracker.dashboard.catalogue.kinds import KINDS, Kind, Names
+from tracker.dashboard.catalogue.names import OF_PARTIES, names_by_id
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
 from tracker.dashboard.lists import listed
 from tracker.dashboard.navigation import Access
 from tracker.dashboard.page import Page
 from tracker.dashboard.visit import Visit
+from tracker.dashboard.words import label_of
 from tracker.people.editing import UserFields
 from tracker.people.seeing import token_of
+from tracker.reading.marks import subject
+from tracker.store.catalogue.edit import Row
 from tracker.store.people.users import USERS
 from tracker.store.tokens import TOKENS
 
@@ -38,17 +44,39 @@ _CHANGED_BY_PATCH = (
     Resource("tokens", "token", TOKENS, TokenChange, scope="admin"),
     Resource("users", "user", USERS, UserFields, scope="admin"),
 )
+_KINDS = {kind.resource.table.name: kind for kind in KINDS}
+_NOUNS: Final[Mapping[str, str]] = {
+    "user_account": "user",
+    "user_session": "session",
+    "report_share": "shared report",
+    "manual_entry": "entry",
+    "conversion_correction": "correction",
+    "affiliate_postback_test": "test of a postback",
+}
+"""What people call things that are not of the catalogue, where their tables have other names."""
+_OTHERS: Final = (
+    *("conversion", "dead_letter", "import", "note", "period_close", "saved_view", "token", "webhook"),
+)
 _RESOURCES = {resource.table.name: resource for resource in _CHANGED_BY_PATCH}
 _ASKS = 409
 _ALERTS = "alerts"
 
 
+class Side(NamedTuple):
+    """A value of a field, for people and as the API has it."""
+
+    text: str  # "" for nothing
+    href: str  # the page of what it names
+    raw: str
+
+
 class Difference(NamedTuple):
-    """A field that changed. A value that is not there is None, and so is null."""
+    """A field that changed."""
 
     field: str
-    before: str | None
-    after: str | None
+    label: str
+    before: Side
+    after: Side
 
 
 class Plan(NamedTuple):
@@ -62,13 +90,23 @@ class Plan(NamedTuple):
 
 async def _show_list(visit: Visit, _: Form, fault: Fault | None) -> Response:
     changes = await listed(visit, "/audit", _FILTERS, fault)
+    names = await _names(visit, changes.rows)
     rows = [
         change
-        | {"brief": _brief(change), "page": _page_of(visit, change["path"]), "author": _author_of(change)}
+        | {"brief": _brief(change, names), "thing": _thing(change)}
+        | {"page": _page_of(visit, change["path"]), "author": _author_of(change)}
         for change in changes.rows
     ]
+    asked = changes.filters["resource"]
+    kinds = sorted({*_KINDS, *_NOUNS, *_OTHERS, *filter(None, [asked])}, key=_noun)
     actions = [("", "Any"), ("create", "created"), ("update", "changed"), ("delete", "deleted")]
-    values = {"changes": changes, "rows": rows, "actions": actions, "zone": visit.settings.time_zone}
+    values = {
+        "changes": changes,
+        "rows": rows,
+        "actions": actions,
+        "kinds": [("", "Any"), *((name, _noun(name)) for name in kinds)],
+        "zone": visit.settings.time_zone,
+    }
     return html("audit.html", visit, values, fault=fault)
 
 
@@ -76,7 +114,10 @@ async def _show_one(visit: Visit, _: Form, fault: Fault | None) -> Response:
     change = await _change(visit)
     values = {
         "change": change,
-        "differences": differences(change["before"], change["after"]),
+        "thing": _thing(change),
+        "differences": differences(
+            change["resource"], change["before"], change["after"], await _names(visit, [change])
+        ),
         "page": _page_of(visit, change["path"]),
         "author": _author_of(change),
         "may_go_back": _may_go_back(visit, change),
@@ -93,6 +134,7 @@ async def _show_back(visit: Visit, form: Form, fault: Fault | None) -> Response:
     is_asked = fault is not None and fault.status == _ASKS
     values = {
         "change": change,
+        "thing": _thing(change),
         "plan": plan,
         "asked": [
             name for name in plan.patch if fault and is_asked and name in confirmable and fault.of(name)
@@ -157,57 +199,98 @@ async def _plan(visit: Visit, change: Mapping[str, Any]) -> Plan:
     patch = {
         name: replacing(now.body[name], value) for name, value in wanted.items() if now.body[name] != value
     }
-    touched = [name for name in patch if now.body[name] != change["after"][name]]
-    shown = differences(now.body, {**now.body, **wanted})
-    return Plan(patch, shown, touched, now.etag)
+    then = {**now.body, **wanted}
+    resource: str = change["resource"]
+    names = await _names(visit, [{"resource": resource, "before": now.body, "after": then}])
+    touched = [
+        one.label for one in differences(resource, change["after"], now.body, names) if one.field in patch
+    ]
+    return Plan(patch, differences(resource, now.body, then, names), touched, now.etag)
 
 
-def differences(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> list[Difference]:
+def differences(resource: str, before: Row | None, after: Row | None, names: Names) -> list[Difference]:
     """The fields in which two objects differ. Of a new or a deleted object, those that have a value."""
     old, new = before or {}, after or {}
-    names = [name for name in dict.fromkeys((*old, *new)) if name not in _NOISE]
-    pairs = [(name, old.get(name), new.get(name)) for name in names]
+    columns = [name for name in dict.fromkeys((*old, *new)) if name not in _NOISE]
+    kind = _KINDS.get(resource)
     return [
-        Difference(name, _text(one), _text(other))
-        for name, one, other in pairs
-        if one != other and (one not in _EMPTY or other not in _EMPTY or (before and after))
+        Difference(
+            name,
+            kind.label(name) if kind else label_of(name),
+            _side(kind, name, old, names),
+            _side(kind, name, new, names),
+        )
+        for name in columns
+        if old.get(name) != new.get(name)
+        and (old.get(name) not in _EMPTY or new.get(name) not in _EMPTY or (before and after))
     ]
 
 
 _EMPTY: tuple[Any, ...] = (None, "", [], {}, False)
 
 
-def _text(value: Any) -> str | None:
-    """A value for people. None for null."""
-    match value:
-        case None:
-            return None
-        case str():
-            return value or '""'
-        case list() if all(isinstance(one, (str, int)) for one in value):
-            return ", ".join(map(_in_list, value)) or "[]"
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+def _side(kind: Kind | None, name: str, row: Row, names: Names) -> Side:
+    value = row.get(name)
+    raw = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+    if value in (None, "", [], {}):
+        return Side("", "", raw)
+    if kind is None:
+        return Side(_shown(name, value, names), "", raw)
+    cell = kind.cell(name, row, names)
+    return Side(cell.text, cell.href, raw)
 
 
-def _in_list(value: object) -> str:
-    return value if isinstance(value, str) else orjson.dumps(value).decode()
+def _shown(name: str, value: Any, names: Names) -> str:
+    """A value of what is not of the catalogue. Ids of partners have their names."""
+    if name in OF_PARTIES:
+        return ", ".join(names.get((OF_PARTIES[name], id_), str(id_)) for id_ in value)
+    return shown(value)
 
 
-def _brief(change: Mapping[str, Any]) -> list[str]:
+async def _names(visit: Visit, changes: Iterable[Mapping[str, Any]]) -> Names:
+    """The names of the objects that changes name."""
+    ids: dict[str, list[int]] = {}
+    for change in changes:
+        rows = [row for row in (change["before"], change["after"]) if row]
+        kind = _KINDS.get(change["resource"])
+        named = (
+            kind.named_by(rows)
+            if kind
+            else {
+                table: [id_ for row in rows for id_ in row.get(name) or ()]
+                for name, table in OF_PARTIES.items()
+            }
+        )
+        for table, some in named.items():
+            ids.setdefault(table, []).extend(some)
+    return await names_by_id(visit, {table: dict.fromkeys(some) for table, some in ids.items()})
+
+
+def _thing(change: Mapping[str, Any]) -> str:
+    """What was changed: Offer 3 (Puzzle Quest), Cap 4 of offer 3."""
+    return subject(_noun(change["resource"]), change["path"], change["after"] or change["before"] or {})
+
+
+def _noun(resource: str) -> str:
+    kind = _KINDS.get(resource)
+    return kind.noun if kind else _NOUNS.get(resource, resource.replace("_", " "))
+
+
+def _brief(change: Mapping[str, Any], names: Names) -> list[str]:
     """A few words on what an entry changed."""
     before, after = change["before"], change["after"]
-    found = differences(before, after)
+    found = differences(change["resource"], before, after, names)
     texts = [
-        f"{one.field}: {_cut(one.before)} → {_cut(one.after)}"
+        f"{one.label}: {_cut(one.before.text)} → {_cut(one.after.text)}"
         if before and after
-        else f"{one.field}: {_cut(one.after or one.before)}"
+        else f"{one.label}: {_cut(one.after.text or one.before.text)}"
         for one in found[:_BRIEF]
     ]
     return texts + ([f"and {len(found) - _BRIEF} more"] if len(found) > _BRIEF else [])
 
 
-def _cut(text: str | None) -> str:
-    plain = " ".join((text if text is not None else "nothing").split())
+def _cut(text: str) -> str:
+    plain = " ".join((text or "nothing").split())
     return plain if len(plain) <= _LONGEST else f"{plain[:_LONGEST]}…"
 
 

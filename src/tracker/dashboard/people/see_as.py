@@ -7,6 +7,7 @@ from typing import Final, get_args
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from tracker.dashboard.catalogue.names import with_ids
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
 from tracker.dashboard.navigation import Access
@@ -34,6 +35,7 @@ async def _begin(visit: Visit, form: Form) -> Response:
     kind = next((kind for kind in _KINDS if kind == form.get("kind")), None)
     if kind is None:
         raise FieldError("kind", "is neither affiliate nor advertiser")
+    form = await with_ids(visit, form, {"id": kind})
     try:
         await seeing.begin(visit.pool, visit.session, kind, _id(form.get("id", "")), visit.visitor)
     except NotAdminError:

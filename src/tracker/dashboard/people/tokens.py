@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from tracker.dashboard.asking import Answer, ask
+from tracker.dashboard.catalogue.names import OF_PARTIES, address_with_ids, names_of_partners, with_ids
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
 from tracker.dashboard.lists import ids_of, listed
@@ -39,8 +40,12 @@ _OVERLAPS = [
 
 
 async def _show_list(visit: Visit, _: Form, fault: Fault | None) -> Response:
+    if fault is None and (address := await address_with_ids(visit)):
+        return redirect(address)
+    tokens = await listed(visit, "/tokens", _FILTERS, fault)
     values = {
-        "tokens": await listed(visit, "/tokens", _FILTERS, fault),
+        "tokens": tokens,
+        "partners": await names_of_partners(visit, tokens.rows),
         "now": _now(),
         "was_revoked": visit.request.query_params.get("done") == "revoked",
         "zone": visit.settings.time_zone,
@@ -62,10 +67,11 @@ async def _show_new(visit: Visit, form: Form, fault: Fault | None) -> Response:
 
 
 async def _create(visit: Visit, form: Form) -> Response:
+    form = await with_ids(visit, form, OF_PARTIES)
     body = {
         **_changes(visit, form),
         "scopes": form.all("scopes"),
-        **{name: ids_of(name, form.get(name, "")) for name in ("affiliate_ids", "advertiser_ids")},
+        **{name: ids_of(name, form.get(name, "")) for name in OF_PARTIES},
         "hides_money": form.get("hides_money") == "yes",
     }
     return _secret(visit, await ask(visit, "/tokens", method="POST", body=body))
@@ -79,6 +85,7 @@ async def _show_one(visit: Visit, form: Form, fault: Fault | None) -> Response:
     )
     values = {
         "row": token,
+        "partners": await names_of_partners(visit, [token]),
         "typed": typed,
         "names": _CHANGED,
         "meanings": MEANINGS,

@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from tracker.dashboard.asking import Answer, ask
+from tracker.dashboard.catalogue.names import OF_PARTIES, address_with_ids, names_of_partners, with_ids
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
 from tracker.dashboard.lists import ids_of, listed
@@ -31,8 +32,12 @@ _DAY = timedelta(days=1)
 
 
 async def _show_list(visit: Visit, _: Form, fault: Fault | None) -> Response:
+    if fault is None and (address := await address_with_ids(visit)):
+        return redirect(address)
+    users = await listed(visit, "/users", _FILTERS, fault)
     values = {
-        "users": await listed(visit, "/users", _FILTERS, fault),
+        "users": users,
+        "partners": await names_of_partners(visit, users.rows),
         "roles": [("", "Any"), *((name, name) for name in ROLES)],
         "was_deleted": visit.request.query_params.get("done") == "deleted",
         "zone": visit.settings.time_zone,
@@ -47,7 +52,9 @@ async def _show_new(visit: Visit, form: Form, fault: Fault | None) -> Response:
 
 
 async def _invite(visit: Visit, form: Form) -> Response:
-    return _link(visit, await ask(visit, "/users", method="POST", body=_fields(form)), "invitation")
+    return _link(
+        visit, await ask(visit, "/users", method="POST", body=await _fields(visit, form)), "invitation"
+    )
 
 
 async def _show_one(visit: Visit, form: Form, fault: Fault | None) -> Response:
@@ -56,6 +63,7 @@ async def _show_one(visit: Visit, form: Form, fault: Fault | None) -> Response:
     typed = {name: form.get(name, "") for name in _FIELDS} if form.get("do") == "save" else _typed(user)
     values = {
         "user": user,
+        "partners": await names_of_partners(visit, [user]),
         "stored": _typed(user),
         "typed": typed,
         "names": _FIELDS,
@@ -82,7 +90,7 @@ async def _act(visit: Visit, form: Form) -> Response:
 
 
 async def _save(visit: Visit, form: Form) -> Response:
-    return await _change(visit, form, _fields(form), "saved")
+    return await _change(visit, form, await _fields(visit, form), "saved")
 
 
 async def _switch(visit: Visit, form: Form) -> Response:
@@ -133,15 +141,17 @@ def _link(visit: Visit, made: Answer, purpose: str) -> Response:
     return html("user_link.html", visit, {"user": made.body, "link": link, "purpose": purpose, "lasts": text})
 
 
-def _fields(form: Form) -> dict[str, Any]:
+async def _fields(visit: Visit, form: Form) -> dict[str, Any]:
     """The fields of a user as the API takes them.
 
     Raises:
-        FieldError: an owner is no id.
+        RefusedError: a partner has no such name.
+        FieldError: a partner is no id.
     """
+    form = await with_ids(visit, form, OF_PARTIES)
     return {
         **{name: form.get(name, "") for name in ("email", "name", "role")},
-        **{name: ids_of(name, form.get(name, "")) for name in ("affiliate_ids", "advertiser_ids")},
+        **{name: ids_of(name, form.get(name, "")) for name in OF_PARTIES},
         "hides_money": form.get("hides_money") == "yes",
     }
 
@@ -150,7 +160,7 @@ def _typed(user: Mapping[str, Any]) -> dict[str, str]:
     """The fields of a user as they are typed."""
     return {
         **{name: user[name] for name in ("email", "name", "role")},
-        **{name: ", ".join(map(str, user[name])) for name in ("affiliate_ids", "advertiser_ids")},
+        **{name: ", ".join(map(str, user[name])) for name in OF_PARTIES},
         "hides_money": "yes" if user["hides_money"] else "",
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from asyncio import gather
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
 
@@ -13,6 +14,7 @@ from starlette.responses import Response
 from tracker.api.kept_queries import report_filters, sight_of
 from tracker.dashboard import words
 from tracker.dashboard.asking import RefusedError, api_path, ask, download
+from tracker.dashboard.catalogue.names import FILTERS, names_by_id, with_ids
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import Fault, html, redirect
 from tracker.dashboard.navigation import Access
@@ -23,9 +25,12 @@ from tracker.dashboard.reports.rows import Lines, Way, asks_inside, ways_of
 from tracker.dashboard.reports.state import MOST_ROWS, PATH, SENT, WITHOUT, State, state_of
 from tracker.dashboard.reports.values import currencies_of
 from tracker.dashboard.visit import Visit
+from tracker.domain import normalise
+from tracker.domain.local_time import read_local
 from tracker.domain.normalise import pairs
 from tracker.people.seeing import token_of
 from tracker.reading.filters import EXCLUDE
+from tracker.reading.reports.comparison import OTHERS, until_after
 from tracker.reading.reports.query import FIELDS
 from tracker.store.reports.groups import TIMES
 from tracker.store.reports.measures import MEASURES
@@ -72,10 +77,17 @@ async def _show(visit: Visit, form: Form, fault: Fault | None) -> Response:
     query = form.get("query")  # of the report that a form is about
     given = pairs(query.encode()) if query else visit.request.query_params.multi_items()
     state = state_of(given)
-    if not fault and any(name == SENT for name, _ in given):
-        return redirect(state.address)
+    if not fault:
+        meant = State((await with_ids(visit, Form(state.pairs), FILTERS)).pairs)
+        if meant != state or any(name == SENT for name, _ in given):
+            return redirect(meant.address)
     known = known_of(visit)
-    values = {**_of_form(visit, state, known), "views": await _views(visit), "wrong": form.get("name", "")}
+    values = {
+        **_of_form(visit, state, known),
+        "set_filters": await _set_filters(visit, state),
+        "views": await _views(visit),
+        "wrong": form.get("name", ""),
+    }
     if fault:
         return html("reports.html", visit, {**values, "narrower": _narrower(state)}, fault=fault)
     dated = state.dated(visit.settings.time_zone)
@@ -119,7 +131,6 @@ def _of_form(visit: Visit, state: State, known: Known) -> dict[str, Any]:
         "chosen": chosen,
         "meanings": [(words.MEASURES[name], MEASURES[name].about) for name in chosen if name in MEASURES],
         "filters": [(name, words.FILTERS[name]) for name in known.filters],
-        "set_filters": _set_filters(state),
         "periods": list(words.PERIODS.items()),
         "spans": [
             (text, _over(state, name).address, state.get("period") == name)
@@ -147,10 +158,13 @@ class SetFilter(NamedTuple):
     value: str
     is_blank: bool  # it is about rows without a value
     without: str  # the address without it
+    called: str  # the names of its ids
 
 
-def _set_filters(state: State) -> list[SetFilter]:
+async def _set_filters(visit: Visit, state: State) -> list[SetFilter]:
     found = []
+    ids = [(FILTERS[name], id_) for name, value in state.pairs if name in FILTERS for id_ in _ids(value)]
+    names = await names_by_id(visit, {table: [id_ for of, id_ in ids if of == table] for table, _ in ids})
     for name, value in state.pairs:
         filtered = value if name == WITHOUT else name
         label = words.FILTERS.get(filtered.removeprefix(EXCLUDE))
@@ -158,8 +172,14 @@ def _set_filters(state: State) -> list[SetFilter]:
             continue
         label += " is not" if filtered.startswith(EXCLUDE) else ""
         rest = state.without((name, value)).address
-        found.append(SetFilter(name, label, value, name == WITHOUT, rest))
+        called = ", ".join(names.get((FILTERS.get(name, ""), id_), "") for id_ in _ids(value)).strip(", ")
+        found.append(SetFilter(name, label, value, name == WITHOUT, rest, called))
     return found
+
+
+def _ids(text: str) -> list[int]:
+    """The ids in the value of a filter."""
+    return [id_ for part in text.split(",") if (id_ := normalise.id_(part))]
 
 
 def _of_table(visit: Visit, state: State, dated: State, known: Known, answers: Answers) -> dict[str, Any]:
@@ -223,10 +243,27 @@ def _basis(state: State, dated: State) -> str:
     start, end = dated.get("created_from", "the beginning"), dated.get("created_to", "now")
     basis = words.BASES.get(state.get("date_basis") or "click", "")
     text = f"{start} to {end} by {basis}"
-    compared = words.COMPARISONS.get(state.get("compare"))
-    if state.get("compare") == "custom":
-        compared = f"{state.get('compare_from')} to {state.get('compare_to')}"
-    return f"{text}, compared in small with {compared}" if compared else text
+    compared = state.get("compare")
+    if compared == "custom":
+        return f"{text}, compared in small with {state.get('compare_from')} to {state.get('compare_to')}"
+    if compared not in OTHERS:
+        return text
+    first, last = (_in_days(time) for time in _compared_span(dated))
+    return f"{text}, compared in small with {words.COMPARISONS[compared]}, {first} to {last}"
+
+
+def _compared_span(dated: State) -> tuple[datetime, datetime]:
+    """The first and the last second of the other span. The API has accepted the days."""
+    first = read_local(dated.get("created_from"), is_end=False)
+    last = read_local(dated.get("created_to"), is_end=True)
+    start, end = OTHERS[dated.get("compare")](until_after(first, last))
+    return start, end - timedelta(seconds=1)
+
+
+def _in_days(time: datetime) -> str:
+    """A time as its day, if it is the first or the last second of that."""
+    is_edge = (time.hour, time.minute, time.second) in ((0, 0, 0), (23, 59, 59))
+    return f"{time:%Y-%m-%d}" if is_edge else f"{time:%Y-%m-%d %H:%M:%S}"
 
 
 def _notes(body: Mapping[str, Any], dated: State, network_zone: str) -> list[str]:

@@ -10,8 +10,10 @@ from starlette.responses import Response
 from tracker.api.kept_queries import sight_of
 from tracker.api.shares import LONGEST_DAYS
 from tracker.dashboard.asking import ask
+from tracker.dashboard.catalogue.names import OF_PARTIES, names_of_partners, with_ids
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import Fault, html, redirect
+from tracker.dashboard.lists import ids_of
 from tracker.dashboard.page import Page
 from tracker.dashboard.reports.builder import ACCESS, known_of
 from tracker.dashboard.reports.state import PATH, State, state_of
@@ -24,8 +26,6 @@ from tracker.reading.reports.query import FIELDS
 from tracker.store.token_owner import Owner
 
 SHARE: Final = f"{PATH}/share"
-
-_OWNERS: Final = ("affiliate_ids", "advertiser_ids")
 
 
 async def _show(visit: Visit, form: Form, fault: Fault | None) -> Response:
@@ -40,6 +40,7 @@ async def _page(visit: Visit, form: Form, fault: Fault | None, made: Any = None)
         "state": _state(visit, form),
         "form": form,
         "shares": shares,
+        "names": await names_of_partners(visit, shares),
         "made": made,
         "longest": LONGEST_DAYS,
         "is_of_network": token.owner is None,
@@ -61,7 +62,8 @@ async def _send(visit: Visit, form: Form) -> Response:
     if share := form.get("revoke"):
         await ask(visit, "/shares/{id}", at={"id": share}, method="DELETE")
         return redirect(f"{SHARE}?{_state(visit, form).query}")
-    owners = {name: _ids(name, form.get(name, "")) for name in _OWNERS}
+    form = await with_ids(visit, form, OF_PARTIES)
+    owners = {name: ids_of(name, form.get(name, "")) for name in OF_PARTIES}
     hides_money = form.get("hides_money") == "true"
     body = {
         "name": form.get("name", ""),
@@ -88,11 +90,6 @@ def _seen_by(visit: Visit, state: State, owners: Mapping[str, Sequence[int]], *,
     is_sorted = any(by == name or by[:-4] == name for name in (*FIELDS, *measures))
     kept = state.replaced(*([] if is_sorted else ["sort"]), measures=",".join(measures))
     return State(tuple(kept.asks(measures))).query
-
-
-def _ids(name: str, text: str) -> Sequence[int]:
-    parts = [part for part in text.replace(",", " ").split() if part]
-    return [_number(name, part) for part in parts]
 
 
 def _number(name: str, text: str) -> int:

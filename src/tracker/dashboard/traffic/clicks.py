@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from tracker.api.partner_access.schema import CLICKS as SEEN_BY_PARTNERS
 from tracker.dashboard.asking import ask, download
-from tracker.dashboard.catalogue.views import address_with_ids
+from tracker.dashboard.catalogue.names import address_with_ids
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
 from tracker.dashboard.list_state import ListState

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Mapping, Sequence
 from secrets import token_hex
 from typing import Any, Final
@@ -12,9 +11,9 @@ from starlette.responses import Response
 from tracker.api.conversions.endpoints import ALL
 from tracker.api.partner_access.schema import CONVERSIONS
 from tracker.dashboard.asking import RefusedError, ask, download
-from tracker.dashboard.catalogue.views import address_with_ids
+from tracker.dashboard.catalogue.names import address_with_ids
 from tracker.dashboard.charts import Bar, Chart, histogram
-from tracker.dashboard.form import MAX_UPLOAD, Form, number_or_text
+from tracker.dashboard.form import MAX_UPLOAD, Form, number_or_text, text_of, type_of
 from tracker.dashboard.html import ROOT, Fault, html, redirect
 from tracker.dashboard.list_state import ListState, chosen
 from tracker.dashboard.navigation import Access
@@ -120,9 +119,10 @@ async def _show(visit: Visit, _: Form, fault: Fault | None) -> Response:
         return redirect(address)
     state, keys = ListState.of(visit, "last_30_days"), keys_of(visit)
     body: dict[str, Any] = {"data": [], "total": 0, "page": 1, "next_cursor": None}
-    times = None
+    times, complete_until = None, ""
     if fault is None:
-        body = (await ask(visit, "/conversions", state.query)).body
+        answer = await ask(visit, "/conversions", state.query)
+        body, complete_until = answer.body, answer.complete_until
         times = (await ask(visit, "/conversions/times", state.filters)).body if state.get("times") else None
     before, after = state.ways(body["next_cursor"])
     known = [key for key in keys if key not in _NOT_COLUMNS]
@@ -151,6 +151,7 @@ async def _show(visit: Visit, _: Form, fault: Fault | None) -> Response:
         "steps": _steps(state, times) if times else [],
         "may_write": may_write(visit),
         "zone": state.get("tz") or visit.settings.time_zone,
+        "complete_until": complete_until,
         "done": state.get("done"),
     }
     return html("conversions.html", visit, values, fault=fault)
@@ -274,32 +275,17 @@ async def _show_upload(visit: Visit, form: Form, fault: Fault | None) -> Respons
 
 async def _upload(visit: Visit, form: Form) -> Response:
     """Show what a file of statuses would do, or apply it once that was confirmed."""
-    file = form.files.get("file", b"")
-    text = _decoded(file) if file else form.get("text", "")
-    if not text.strip():
-        raise RefusedError(Fault(422, "Choose a file, or paste its lines.", "file"))
-    is_confirmed = form.get("confirmed") == "yes"
-    media_type = "application/x-ndjson" if text.lstrip().startswith("{") else "text/csv"
+    text, is_confirmed = text_of(form), form.get("confirmed") == "yes"
     result = await ask(
         visit,
         "/conversions/status-uploads",
         {} if is_confirmed else {"dry_run": "true"},
         method="POST",
         body=text.encode(),
-        headers={"content-type": media_type},
+        headers={"content-type": type_of(text)},
     )
     values = {"text": text, "result": result.body, "most": MAX_UPLOAD >> 10}
     return html("conversions_upload.html", visit, values)
-
-
-def _decoded(file: bytes) -> str:
-    """The text of a file: UTF-16 by its mark, else UTF-8, else what old spreadsheets write."""
-    if file.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return file.decode("utf-16", "replace")
-    try:
-        return file.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return file.decode("cp1252", "replace")
 
 
 pages = [

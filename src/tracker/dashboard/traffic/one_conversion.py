@@ -23,11 +23,13 @@ async def _show(visit: Visit, form: Form, fault: Fault | None) -> Response:
     assert visit.session
     id_ = visit.request.path_params["id"]
     source = {"source": visit.request.query_params.get("source", "")}
-    row = (await ask(visit, _ONE, source, at={"id": id_})).body["data"][0]
+    answer = await ask(visit, _ONE, source, at={"id": id_})
+    row = answer.body["data"][0]
     is_network = token_of(visit.session).owner is None
     asked = {"conversion_id": row["id"], "per_page": 50}
     values = {
         "row": row,
+        "complete_until": answer.complete_until,
         "others": {name: value for name, value in row.items() if name not in _FIRST_KEYS},
         "came": (await ask(visit, "/postbacks", asked)).body["data"] if is_network else [],
         "sent": (await ask(visit, "/sent-postbacks", asked)).body["data"] if is_network else [],

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlencode
 from starlette.responses import Response
 
 from tracker.dashboard.asking import RefusedError, ask, query_string
+from tracker.dashboard.catalogue.names import address_with_ids, names_in
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
 from tracker.dashboard.list_state import ListState
@@ -94,6 +95,8 @@ async def _show(
     visit: Visit, log: _Log, fault: Fault | None, *, form: Form, outcome: Mapping[str, Any] | None = None
 ) -> Response:
     """A log. After a question about its rows it also shows what would become of them."""
+    if fault is None and not form and (address := await address_with_ids(visit)):
+        return redirect(address)
     state = ListState.of(visit, "last_7_days", form.get("filters"))
     body: dict[str, Any] = {"data": [], "total": 0, "page": 1, "pages": 1, "next_cursor": None}
     if fault is None or form.get("filters") is not None:
@@ -102,6 +105,7 @@ async def _show(
     values = {
         "log": log,
         "state": state,
+        "names": await names_in(visit, body["data"], "affiliate", "advertiser"),
         "rows": body["data"],
         "total": body["total"],
         "before": before,
@@ -157,6 +161,8 @@ def _back(log: _Log, form: Form, number: int) -> Response:
 
 async def _show_urls(visit: Visit, _: Form, fault: Fault | None) -> Response:
     assert visit.session
+    if fault is None and (address := await address_with_ids(visit)):
+        return redirect(address)
     given = visit.request.query_params
     wanted = {name: given.get(name, "") for name in ("affiliate_id", "is_failing")}
     body: dict[str, Any] = {"data": [], "total": 0, "page": 1, "pages": 1}

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from tracker.dashboard.asking import Answer, ask
 from tracker.dashboard.catalogue.kinds import kind_of
 from tracker.dashboard.catalogue.links import OF_LINK
-from tracker.dashboard.catalogue.views import name_at, names_of, with_ids
+from tracker.dashboard.catalogue.names import name_at, names_in, names_of, with_ids
 from tracker.dashboard.form import Form, number_or_text
 from tracker.dashboard.html import HEADERS, ROOT, Fault, html, redirect
 from tracker.dashboard.navigation import Access
@@ -39,6 +39,7 @@ async def _show(visit: Visit, form: Form, fault: Fault | None) -> Response:
     given = form or Form(visit.request.query_params.multi_items())
     values = {
         "runs": runs,
+        "names": await names_in(visit, runs, *OF_LINK.values()),
         "given": given,
         "offers": await names_of(visit, kind_of("offer")),
         "affiliates": await names_of(visit, kind_of("affiliate")),

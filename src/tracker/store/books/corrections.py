@@ -26,7 +26,8 @@ TABLE = Table("conversion_correction", (), is_log=True)
 """The resource of corrections in the audit trail."""
 
 _CONVERSIONS = """
-SELECT id, status, is_test, refunded, offer_id, affiliate_id, created_at FROM conversion WHERE id = ANY ($1)
+SELECT id, status, is_test, refunded, advertiser_id, offer_id, affiliate_id, created_at
+FROM conversion WHERE id = ANY ($1)
 """
 _BY_ORDER = """
 SELECT id, order_id, advertiser_id FROM conversion WHERE order_id = ANY ($1) ORDER BY id
@@ -80,6 +81,7 @@ class _Conversion(NamedTuple):
     status: ConversionStatus
     is_test: bool
     refunded: Decimal
+    advertiser_id: int
     offer_id: int
     affiliate_id: int
     created_at: datetime
@@ -131,7 +133,8 @@ class _Corrected(NamedTuple):
             amounts[currency] = getattr(self.after, currency)
         who = {"reason": self.wanted.reason, "author": author.token_name}
         entries = [_entry(each) for each in booked]
-        what = {"conversion_id": self.conversion.id, "status": self.conversion.status}
+        what: Row = {"conversion_id": self.conversion.id, "status": self.conversion.status}
+        what |= {name: getattr(self.conversion, name) for name in ("affiliate_id", "advertiser_id")}
         return {**what, **amounts, **who, "booked": entries}
 
 
@@ -164,7 +167,7 @@ async def correct(connection: Connection, author: Author, wanted: Sequence[Wante
         if each.conversion.status is ConversionStatus.APPROVED
     }
     booked = await booking.correct(connection, reasons, author.token_name)
-    await CapBook(connection).close_full([each.conversion[4:] for each in done if each.counts_for_caps])
+    await CapBook(connection).close_full([each.conversion[5:] for each in done if each.counts_for_caps])
     return [each.row(author, booked.get(each.conversion.id, ())) for each in done]
 
 
