@@ -20,6 +20,7 @@ __all__ = ["clicks"]
 pytestmark = pytest.mark.anyio
 
 LIST = "/dashboard/conversions"
+SALE = {"sale_amount", "currency", "sale_status"}
 HOSTILE = '"><script>alert(1)</script>'
 
 
@@ -146,6 +147,27 @@ async def test_filters_of_a_change_lead_back_whatever_they_are(site: Site) -> No
     filters = "order_id=\N{SNOWMAN}\r\nSet-Cookie: a=b"
     await browser.post(f"{LIST}/status", status="approved", confirmed="yes", ids="1", filters=filters)
     assert browser.location == f"{LIST}?order_id=%E2%98%83%0D%0ASet-Cookie:%20a=b&done=1"
+
+
+async def test_conversion_offers_what_its_status_allows(site: Site) -> None:
+    browser = await signed_in(site)
+    table = [
+        (1, "pending", {"sale_amount", "currency", "sale_status"}, {"approved", "rejected", "hold"}),
+        (3, "rejected", {"sale_status"}, {"approved"}),
+        (4, "approved", {"sale_status"}, {"rejected"}),
+    ]
+    for id_, status, fields, statuses in table:
+        await browser.get(f"{LIST}/{id_}")
+        assert f">{status}</span></h1>" in browser.text.replace(' <span class="mark">test</span>', "")
+        assert set(re.findall(r'<input id="([a-z_]+)"', browser.text)) & SALE == fields, status
+        assert set(re.findall(r'name="status" value="(\w+)"', browser.text)) == statuses
+        is_decided = "Correct the amounts</a></div>\n</form>" in browser.text
+        assert is_decided == (status != "pending")
+    await browser.post(f"{LIST}/4", sale_status="shipped")
+    assert browser.location == f"{LIST}/4?told=changed"
+    await browser.follow()
+    await browser.post(f"{LIST}/4", sale_amount="5", currency="EUR")
+    assert browser.page.status_code == 409
 
 
 async def test_conversion_by_hand_is_made_once(site: Site) -> None:
