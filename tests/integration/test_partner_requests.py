@@ -181,7 +181,9 @@ async def test_affiliate_does_not_save_again_what_the_network_switched_off(
         assert list(named(answer, 409)) == list(change)
     of_second = await client.post(OWN, json={"url": URL, "affiliate_id": 615}, headers=mine)
     assert of_second.status_code == 201
-    assert (await client.post(place.rpartition("/")[0], json={"url": URL}, headers=network)).status_code == 201
+    assert (
+        await client.post(place.rpartition("/")[0], json={"url": URL}, headers=network)
+    ).status_code == 201
 
 
 # Bodies, and the fields that the answer names.

@@ -23,7 +23,7 @@ def work(rows: int) -> None:
 
 
 def _read_line(terminal: int) -> str:
-    """What a terminal shows up to the end of its line. The kernel hands it over in pieces, some of them late."""
+    """What a terminal shows up to the end of its line. The kernel hands it over in pieces."""
     shown = ""
     while not shown.endswith("\n"):
         shown += os.read(terminal, 4096).decode()
