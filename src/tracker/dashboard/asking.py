@@ -38,7 +38,7 @@ Parameters = Mapping[str, Any] | Iterable[tuple[str, Any]] | str
 
 _FOR_TOKENS: Final = 2
 MOST_OF_ALL: Final = POOL_SIZE - _FOR_TOKENS
-"""Most answers for all pages at a time. The other connections to Postgres are left for programs with tokens."""
+"""Most answers for all pages at a time. The other connections to Postgres are for programs with tokens."""
 MOST_AT_ONCE: Final = MOST_OF_ALL - 1
 """Most answers for one user, or of one share, at a time."""
 
@@ -62,7 +62,7 @@ class RefusedError(Exception):
 
 
 class Turns:
-    """Whose turn it is. Nobody takes all turns of the pages, and pages do not take all connections to Postgres."""
+    """Whose turn it is. Nobody takes all turns of pages, and these do not take all connections to Postgres."""
 
     def __init__(self) -> None:
         self._all = asyncio.Semaphore(MOST_OF_ALL)

@@ -66,6 +66,7 @@ async def _contents(visit: Visit) -> dict[str, Any]:
     others = await tops.read_others(visit, state, totals["gross"])
     series = series_of(state.slots, report.body["data"], grain, state.now) if _is_by_time(report) else None
     happened = marks["data"] if marks else []
+    is_empty = not (totals["gross"] or totals["compared"]["gross"])
     drawn = [Mark(datetime.fromisoformat(mark["at"]), _told(mark)) for mark in happened]
     return {
         "state": state,
@@ -74,6 +75,8 @@ async def _contents(visit: Visit) -> dict[str, Any]:
         "cards": cards_of(totals, series),
         "reports": {measure: _report(state, measure) for measure in NAMES},
         "charts": charts_of(totals, series, f"by {grain}", drawn) if series else [],
+        "is_empty": is_empty,
+        "lacks_offers": is_empty and not clicks and await _lacks_offers(visit),
         "tops": tops.in_order([*kept, *others]),
         "notes": [mark for mark in happened if mark["note_id"] is not None],
         "has_more_marks": marks is not None and not marks["is_whole"],
@@ -124,6 +127,14 @@ async def _marks(visit: Visit, state: State) -> Any:
     first, last = state.span.first.isoformat(), state.span.last.isoformat()
     asked = {"from": first, "to": last, "tz": state.zone.name}
     return (await ask(visit, "/marks", asked)).body
+
+
+async def _lacks_offers(visit: Visit) -> bool:
+    """Whether the network has no offer yet. Partners cannot make one."""
+    token = _token(visit)
+    if token.owner is not None or not token.allows("offers:read"):
+        return False
+    return bool((await ask(visit, "/offers", {"per_page": 1})).body["total"] == 0)
 
 
 def _told(mark: dict[str, Any]) -> str:
