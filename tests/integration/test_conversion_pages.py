@@ -60,6 +60,7 @@ async def test_list_shows_what_its_address_asks(site: Site) -> None:
         ("?status=&affiliate_id=514", [3]),
         ("?without=sale_status", [1, 2, 4]),
         ("?sort=created_at&is_test=false&exclude_affiliate_id=514", [1, 2]),
+        ("?sort=-seconds_from_click&period=all", [1, 2, 3, 4]),
         ("?per_page=2&period=all", None),
     ]
     for query, expected in table:
@@ -75,6 +76,12 @@ async def test_list_shows_what_its_address_asks(site: Site) -> None:
     assert ids_of(browser) == first
     await browser.get(f"{LIST}?columns=id&columns=order_id&status=pending")
     assert re.findall(r'<th scope="col"(?: class="number")?>([^<]+)</th>', browser.text) == ["Id", "Order id"]
+    for sort, next_sort in (("", "-{}"), ("-{}", "{}"), ("{}", "-{}")):
+        name = "seconds_from_click"
+        await browser.get(f"{LIST}?period=all&sort={sort.format(name)}")
+        assert f'?period=all&amp;sort={next_sort.format(name)}">From click' in browser.text, sort
+        is_ascending = re.search(r'aria-sort="ascending"><a [^>]*>From click ↑', browser.text) is not None
+        assert is_ascending == (sort == "{}")
     await browser.get(f"{LIST}?times=1&period=all")
     assert "Conversions by the time from their click" in browser.text
     assert "seconds_from_click_from=3600" in browser.text

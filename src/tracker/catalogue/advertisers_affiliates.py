@@ -215,7 +215,7 @@ AFFILIATE_POSTBACKS = Resource(
 
 
 def _stays_off(before: Row, fields: Row) -> Errors:
-    """What the network switched off, the affiliate does not switch on, and does not make another postback of."""
+    """What the network switched off, the affiliate neither switches on nor makes another postback of."""
     if before["paused_by"] != "network":
         return {}
     ends_pause = before["status"] == "paused" and fields["status"] == "active"

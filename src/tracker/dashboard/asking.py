@@ -62,7 +62,7 @@ class RefusedError(Exception):
 
 
 class Turns:
-    """Whose turn it is. Nobody takes all turns of pages, and these do not take all connections to Postgres."""
+    """Whose turn it is. Nobody takes all turns of pages, and pages do not take all connections."""
 
     def __init__(self) -> None:
         self._all = asyncio.Semaphore(MOST_OF_ALL)
