@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from pydantic import Field
 
@@ -142,7 +142,10 @@ class ConversionListQuery(ConversionFilterQuery, FeedQuery):
     )
 
     def order(self, network_zone: str) -> Order:
-        by = "seconds_from_click" if self.sort.endswith("seconds_from_click") else "created_at"
+        is_by_time_from_click = self.sort.endswith("seconds_from_click")
+        by: Literal["created_at", "seconds_from_click"] = (
+            "seconds_from_click" if is_by_time_from_click else "created_at"
+        )
         return Order(self.sort.startswith("-"), self.zone(network_zone), by)
 
     def check_paging(self) -> None:
