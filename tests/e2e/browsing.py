@@ -159,19 +159,34 @@ def person(browser: Browser) -> str:
     return f"{system} Chrome/{browser.version.partition('.')[0]}.0.0.0 Safari/537.36"
 
 
-async def fits(page: Page) -> bool:
-    """Whether a phone shows the page without scrolling sideways."""
+async def sticking_out(page: Page) -> list[str]:
+    """What makes a phone scroll the page sideways. [] if it fits.
+
+    The page is looked at once: when it has loaded and has its fonts. With scripts it has also drawn two
+    frames of the size of a phone, because the first one folds the menu.
+    """
     window = page.viewport_size
     assert window
+    await page.wait_for_load_state()
     await page.set_viewport_size(PHONE)
-    is_wide = True
-    for _ in range(10):  # scripts fold the menu and live rows settle in the next frames
-        is_wide = await page.evaluate("document.documentElement.scrollWidth") > PHONE["width"]
-        if not is_wide:
-            break
-        await page.wait_for_timeout(100)
+    await page.evaluate(_SETTLED)
+    found: list[str] = await page.evaluate(_STICKING_OUT)
     await page.set_viewport_size(window)
-    return not is_wide
+    return found
+
+
+_SETTLED = """async () => {
+    await document.fonts.ready;
+    if (matchMedia("(scripting: none)").matches) return;
+    for (let frame = 0; frame < 2; frame++) await new Promise(drawn => requestAnimationFrame(drawn));
+}"""
+_STICKING_OUT = """() => {
+    const root = document.documentElement, end = one => Math.ceil(one.getBoundingClientRect().right);
+    if (root.scrollWidth <= root.clientWidth) return [];
+    const wide = [...document.querySelectorAll("body *")].filter(one => end(one) > root.clientWidth);
+    const named = wide.slice(0, 10).map(one => `${one.outerHTML.slice(0, 100)} ends at ${end(one)} px`);
+    return [`${root.scrollWidth} px`, ...named];
+}"""
 
 
 async def faults_of(page: Page, rules: Sequence[str] = ()) -> list[str]:

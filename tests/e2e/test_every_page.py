@@ -18,10 +18,10 @@ from tests.e2e.browsing import (
     become_first_admin,
     browser,
     faults_of,
-    fits,
     invitation,
     join,
     needs_chromium,
+    sticking_out,
     visiting,
 )
 from tests.e2e.running import Up, command, up
@@ -94,8 +94,8 @@ async def faults_at(page: Page, stop: Stop, seen_in_the_dark: set[str]) -> list[
         await page.emulate_media(color_scheme="dark")
         found += [f"axe in the dark: {fault}" for fault in await faults_of(page, rules=["color-contrast"])]
         await page.emulate_media(color_scheme="light")
-    if not await fits(page):
-        found.append("a phone scrolls it sideways")
+    if wide := await sticking_out(page):
+        found.append(f"a phone scrolls it sideways: {wide}")
     if (size := await page.evaluate(_SIZE)) > MOST_BYTES:
         found.append(f"it has {size:,} bytes")
     if await page.locator("[data-hostile]").count():

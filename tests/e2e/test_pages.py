@@ -10,7 +10,7 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests.conftest import Furnish
-from tests.e2e.browsing import Watch, browser, faults_of, fits, invitation, needs_chromium, visiting
+from tests.e2e.browsing import Watch, browser, faults_of, invitation, needs_chromium, sticking_out, visiting
 from tests.e2e.running import Up, up
 from tests.integration.people import PASSWORD
 
@@ -63,22 +63,22 @@ async def test_invited_user_sets_a_second_factor_and_signs_in_with_it(
     link = invitation(tracker, EMAIL, "--role", "analyst", "--name", "Anna")
     await page.goto(link)
     await sees(page, "You are invited as analyst")
-    assert await fits(page)
+    assert not await sticking_out(page)
     await fill(page, Password="short", Password_again="short")
     await press(page, "Create the account")
     await sees(page, "Password: needs at least 12 characters")
     await expect(page.get_by_label("Password", exact=True)).to_be_focused()
-    assert await fits(page)
+    assert not await sticking_out(page)
     await fill(page, Password=PASSWORD, Password_again=PASSWORD)
     await press(page, "Create the account")
     await sees(page, "Welcome, Anna")
     assert page.url == f"{base}/dashboard/"
-    assert await fits(page)
+    assert not await sticking_out(page)
 
     await press(page, "Account")
     await fill(page, Your_password=PASSWORD)
     await press(page, "Set up")
-    assert await fits(page)
+    assert not await sticking_out(page)
     picture = page.get_by_role("img", name=re.compile("^QR"))
     assert await picture.evaluate("picture => picture.naturalWidth") > 100, "the picture is shown"
     secret = (await page.locator("#key").inner_text()).replace(" ", "")
@@ -87,11 +87,11 @@ async def test_invited_user_sets_a_second_factor_and_signs_in_with_it(
     await sees(page, "I have kept them")
     codes = re.findall(r"\b(?:\w{4}-){3}\w{4}\b", await page.inner_text("body"))
     assert len(set(codes)) == 10
-    assert await fits(page)
+    assert not await sticking_out(page)
     await press(page, "I have kept them")
     await press(page, "Sessions")
     await sees(page, "Chrome on Linux")
-    assert await fits(page)
+    assert not await sticking_out(page)
     await press(page, "Sign out")
 
     await page.get_by_label("E-mail address").fill(EMAIL)

@@ -18,6 +18,7 @@ from tests.integration.api_client import CLICKS, api_of, hash_at, run_sql, store
 from tracker.api.conversions.endpoints import PATH as CONVERSIONS
 from tracker.domain.click_fields import AFF_SUBS
 from tracker.settings import Settings
+from tracker.store.conversions import list as conversion_list
 from tracker.store.conversions.list import KEYS
 
 pytestmark = pytest.mark.anyio
@@ -265,6 +266,37 @@ async def test_times_from_click_are_counted_by_step(database: Settings) -> None:
     assert (body["total"], body["median_seconds"], body["p90_seconds"]) == (10, 59, 86_400)
     assert (some["total"], some["median_seconds"], some["data"][0]["seconds_from"]) == (3, 9, 0)
     assert (none["total"], none["median_seconds"], none["p90_seconds"]) == (0, None, None)
+
+
+async def test_list_is_sorted_by_the_time_from_the_click(
+    database: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = [60, 5, 86_400, 5, -3, 60, 7]
+    rows = [
+        a_conversion(a_row(hash=hash_at(NOON, n)), millis=NOON + wait * 1000) for n, wait in enumerate(waits)
+    ]
+    await store_conversions(database, rows)
+    async with api_of(database, scopes=SCOPES) as client:
+        for sort, is_reversed in (("seconds_from_click", False), ("-seconds_from_click", True)):
+            query: dict[str, Any] = {"sort": sort, "per_page": 2}
+            found: list[dict[str, Any]] = []
+            while len(found) < len(waits):
+                body = await listed(client, **query)
+                found += body["data"]
+                query["cursor"] = body["next_cursor"]
+            assert body["next_cursor"] is None
+            assert [row["seconds_from_click"] for row in found] == sorted(waits, reverse=is_reversed)
+            assert len({row["id"] for row in found}) == len(waits)
+            page = await listed(client, sort=sort, per_page=2, page=2)
+            assert page["data"] == found[2:4]
+        first = await listed(client, sort="-seconds_from_click", per_page=2)
+        for query in ({"sort": "-created_at"}, {"after_id": 0, "sort": "seconds_from_click"}):
+            answer = await client.get(CONVERSIONS, params={"cursor": first["next_cursor"], **query})
+            assert answer.status_code == 422, query
+        monkeypatch.setattr(conversion_list, "MOST_SORTED", 6)
+        answer = await client.get(CONVERSIONS, params={"sort": "seconds_from_click"})
+        assert (answer.status_code, list(answer.json()["errors"])) == (422, ["sort"])
+        assert (await listed(client, sort="seconds_from_click", seconds_from_click_to=70))["total"] == 6
 
 
 async def test_unreadable_value_is_refused_by_name(database: Settings) -> None:

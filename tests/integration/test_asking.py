@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -14,12 +14,13 @@ from starlette.requests import Request
 from tests.integration.people import HOME, People, people_of
 from tracker.api.app import create_api
 from tracker.dashboard.app import create_pages
-from tracker.dashboard.asking import MOST_AT_ONCE, RefusedError, ask, download, query_string
+from tracker.dashboard.asking import MOST_AT_ONCE, MOST_OF_ALL, RefusedError, ask, download, query_string
 from tracker.dashboard.visit import Visit, visit_of
 from tracker.people import seeing, sessions
 from tracker.people.sign_in import SignedIn
 from tracker.secret_key import load
 from tracker.settings import Settings
+from tracker.store.db import POOL_SIZE
 
 pytestmark = pytest.mark.anyio
 
@@ -153,6 +154,26 @@ async def test_one_user_leaves_connections_for_others(desk: Desk) -> None:
         waiting = [asking.create_task(ask(one, "/affiliates")) for _ in range(3 * MOST_AT_ONCE)]
         for _ in range(3):
             assert (await ask(other, "/advertisers")).body["data"] == []
+        assert not any(task.done() for task in waiting)
+        await locking.rollback()
+    assert [task.result().body["data"] for task in waiting] == [[]] * len(waiting)
+
+
+async def test_pages_leave_connections_for_programs(desk: Desk) -> None:
+    users = [await desk.visit(), await desk.visit("analyst")]
+    async with desk.people.pool.acquire() as connection, asyncio.TaskGroup() as asking:
+        locking = connection.transaction()
+        await locking.start()
+        await connection.execute("LOCK TABLE affiliate IN ACCESS EXCLUSIVE MODE")
+        waiting = [
+            asking.create_task(ask(user, "/affiliates")) for user in users for _ in range(MOST_AT_ONCE + 1)
+        ]
+        while await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") < MOST_OF_ALL:
+            await asyncio.sleep(0.01)
+        async with AsyncExitStack() as held:
+            for _ in range(POOL_SIZE - MOST_OF_ALL):
+                program = await held.enter_async_context(users[0].pool.acquire())
+                assert await program.fetchval("SELECT 1") == 1
         assert not any(task.done() for task in waiting)
         await locking.rollback()
     assert [task.result().body["data"] for task in waiting] == [[]] * len(waiting)

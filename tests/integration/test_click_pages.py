@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import re
+import time
 from collections.abc import AsyncIterator
-from html import unescape
+from html import escape, unescape
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -307,6 +308,23 @@ async def test_search_leads_to_an_exact_result(site: Site) -> None:
         await browser.get(f"/dashboard/search?{urlencode({'q': q})}")
         assert (browser.location, said in browser.text) == (location, True), q
         assert HOSTILE not in browser.text
+
+
+async def test_search_leads_to_the_clicks_with_a_sub_id(site: Site) -> None:
+    millis = int(time.time() * 1000) - 3_600_000
+    await store(site.settings, [a_row(hash=hash_at(millis, 1), aff_sub="a&b", affiliate_source="a&b")])
+    browser = await signed_in(site)
+    await browser.get("/dashboard/search?q=%20a%26b%20")
+    for label, field in (("sub id 1", "aff_sub"), ("source", "affiliate_source")):
+        name = f"1 click with the {label} a&amp;b"
+        address = f"{CLICKS}?{urlencode([('period', 'last_30_days'), (field, 'a&b')])}"
+        assert f'<a href="{escape(address)}">{name}</a>' in browser.text
+        assert len(times_of(await shown(browser, address))) == 1
+        await browser.get("/dashboard/search?q=%20a%26b%20")
+    assert "of the latest 100,000 clicks within 30 days" in browser.text
+    assert "Clicks of the last 7 days" not in browser.text
+    await browser.get("/dashboard/search?q=a%26c")
+    assert "Clicks of the last 7 days" in browser.text
 
 
 async def test_search_box_is_on_every_page(site: Site) -> None:

@@ -20,6 +20,7 @@ __all__ = ["clicks"]
 pytestmark = pytest.mark.anyio
 
 LIST = "/dashboard/conversions"
+SALE = {"sale_amount", "currency", "sale_status"}
 HOSTILE = '"><script>alert(1)</script>'
 
 
@@ -59,6 +60,7 @@ async def test_list_shows_what_its_address_asks(site: Site) -> None:
         ("?status=&affiliate_id=514", [3]),
         ("?without=sale_status", [1, 2, 4]),
         ("?sort=created_at&is_test=false&exclude_affiliate_id=514", [1, 2]),
+        ("?sort=-seconds_from_click&period=all", [1, 2, 3, 4]),
         ("?per_page=2&period=all", None),
     ]
     for query, expected in table:
@@ -74,6 +76,12 @@ async def test_list_shows_what_its_address_asks(site: Site) -> None:
     assert ids_of(browser) == first
     await browser.get(f"{LIST}?columns=id&columns=order_id&status=pending")
     assert re.findall(r'<th scope="col"(?: class="number")?>([^<]+)</th>', browser.text) == ["Id", "Order id"]
+    for sort, next_sort in (("", "-{}"), ("-{}", "{}"), ("{}", "-{}")):
+        name = "seconds_from_click"
+        await browser.get(f"{LIST}?period=all&sort={sort.format(name)}")
+        assert f'?period=all&amp;sort={next_sort.format(name)}">From click' in browser.text, sort
+        is_ascending = re.search(r'aria-sort="ascending"><a [^>]*>From click ↑', browser.text) is not None
+        assert is_ascending == (sort == "{}")
     await browser.get(f"{LIST}?times=1&period=all")
     assert "Conversions by the time from their click" in browser.text
     assert "seconds_from_click_from=3600" in browser.text
@@ -146,6 +154,27 @@ async def test_filters_of_a_change_lead_back_whatever_they_are(site: Site) -> No
     filters = "order_id=\N{SNOWMAN}\r\nSet-Cookie: a=b"
     await browser.post(f"{LIST}/status", status="approved", confirmed="yes", ids="1", filters=filters)
     assert browser.location == f"{LIST}?order_id=%E2%98%83%0D%0ASet-Cookie:%20a=b&done=1"
+
+
+async def test_conversion_offers_what_its_status_allows(site: Site) -> None:
+    browser = await signed_in(site)
+    table = [
+        (1, "pending", {"sale_amount", "currency", "sale_status"}, {"approved", "rejected", "hold"}),
+        (3, "rejected", {"sale_status"}, {"approved"}),
+        (4, "approved", {"sale_status"}, {"rejected"}),
+    ]
+    for id_, status, fields, statuses in table:
+        await browser.get(f"{LIST}/{id_}")
+        assert f">{status}</span></h1>" in browser.text.replace(' <span class="mark">test</span>', "")
+        assert set(re.findall(r'<input id="([a-z_]+)"', browser.text)) & SALE == fields, status
+        assert set(re.findall(r'name="status" value="(\w+)"', browser.text)) == statuses
+        is_decided = "Correct the amounts</a></div>\n</form>" in browser.text
+        assert is_decided == (status != "pending")
+    await browser.post(f"{LIST}/4", sale_status="shipped")
+    assert browser.location == f"{LIST}/4?told=changed"
+    await browser.follow()
+    await browser.post(f"{LIST}/4", sale_amount="5", currency="EUR")
+    assert browser.page.status_code == 409
 
 
 async def test_conversion_by_hand_is_made_once(site: Site) -> None:

@@ -324,6 +324,12 @@ async def test_affiliate_saves_tests_and_pauses_a_postback(site: Site) -> None:
     await partner.post(path, do="pause", id=str(row["id"]))
     await partner.follow()
     assert "paused" in text_of(partner.text)
+    assert 'value="activate"' in partner.text
+    await site.sql("UPDATE affiliate_postback SET status = 'active'")
+    await site.sql("UPDATE affiliate_postback SET status = 'paused'")
+    await partner.get(path)
+    assert "paused by the network" in text_of(partner.text)
+    assert 'value="activate"' not in partner.text
     await partner.post(path, do="archive", id=str(row["id"]))
     await partner.follow()
     assert "No URL yet" in text_of(partner.text)

@@ -166,7 +166,25 @@ async def test_times_that_would_read_too_many_clicks_are_left_out(
     await browser.get(THAT_DAY)
     assert cards_of(browser.text) == numbers
     assert 'class="plot"' not in browser.text
-    assert "too many clicks to draw them over time" in browser.text
+    assert "cannot be drawn by hour" in browser.text
+
+
+async def test_advertisers_charts_of_many_clicks_are_by_days_of_utc(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = await signed_in(site, "advertiser", advertiser_ids=[1])
+    days = "/dashboard/?created_from=2024-10-01&created_to=2024-10-20&tz=Pacific/Chatham"
+    clicks = r"<caption[^>]*>Clicks by day( of UTC)?</caption>.*?<th[^>]*>(2024-10-1\d)</th><td>1</td>"
+    await browser.get(days)
+    numbers = cards_of(browser.text)
+    assert re.findall(clicks, browser.text, re.DOTALL) == [("", "2024-10-11")]
+    monkeypatch.setattr(tops, "MOST_READ", 0)
+    await browser.get(days)
+    assert cards_of(browser.text) == numbers
+    assert re.findall(clicks, browser.text, re.DOTALL) == [(" of UTC", "2024-10-10")]
+    assert "These charts show days of UTC" in browser.text
+    await browser.get("/dashboard/?period=this_month&tz=Pacific/Chatham")
+    assert browser.page.status_code == 200
 
 
 FAULTS = [

@@ -146,6 +146,46 @@ async def test_affiliate_does_not_switch_on_what_the_network_switched_off(
             assert (row["status"], row["is_archived"], row["paused_by"]) == after
 
 
+# What an affiliate saves beside a URL that the network switched off, and whether it may.
+BESIDE: list[tuple[dict[str, Any], bool]] = [
+    ({"url": URL}, False),
+    ({"url": URL + "&more=1"}, False),
+    ({"url": URL.replace("https", "http").replace("partner.example", "Partner.Example:443")}, False),
+    ({"url": URL, "offer_id": 3}, False),
+    ({"url": URL, "offer_id": 68}, True),
+    ({"url": URL.replace("/in", "/other")}, True),
+    ({"url": URL, "status": "paused"}, True),
+]
+
+
+@pytest.mark.parametrize("switch", [{"status": "paused"}, {"is_archived": True}])
+async def test_affiliate_does_not_save_again_what_the_network_switched_off(
+    database: Settings, client: AsyncClient, switch: dict[str, Any]
+) -> None:
+    mine = await token(database, "own-postbacks:write", affiliate_ids=[513, 615])
+    network = await token(database, "offers:read", "offers:write")
+    own = {"affiliate_id": 513, "offer_id": 3, "url": URL}
+    row = (await client.post(OWN, json=own, headers=mine)).json()
+    place = f"{USERS}/affiliates/513/postbacks/{row['id']}"
+    assert (await client.patch(place, json=switch, headers=network)).status_code == 200
+    for body, may in BESIDE:
+        answer = await client.post(OWN, json={"affiliate_id": 513} | body, headers=mine)
+        if may:
+            assert answer.status_code == 201, answer.text
+        else:
+            assert f"address of postback {row['id']}" in str(named(answer)["url"]), body
+    other = f"{OWN}/{answer.json()['id']}"  # the last one, which is paused
+    assert "url" in named(await client.patch(other, json={"status": "active"}, headers=mine))
+    for change in ({"url": URL.replace("/in", "/x")}, {"offer_id": 68}):
+        answer = await client.patch(f"{OWN}/{row['id']}", json=change, headers=mine)
+        assert list(named(answer, 409)) == list(change)
+    of_second = await client.post(OWN, json={"url": URL, "affiliate_id": 615}, headers=mine)
+    assert of_second.status_code == 201
+    assert (
+        await client.post(place.rpartition("/")[0], json={"url": URL}, headers=network)
+    ).status_code == 201
+
+
 # Bodies, and the fields that the answer names.
 REFUSED: list[tuple[dict[str, Any], str]] = [
     *(

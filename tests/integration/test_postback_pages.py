@@ -168,6 +168,7 @@ async def test_assistant_follows_a_test_to_its_end(site: Site) -> None:
     assert (await browser.get(f"{here}/states")).json() == {"states": ["waiting"] * 5, "postbacks": 0}
     await browser.get(here)
     link = next(one["value"] for one in inputs_of(browser.text) if one.get("id") == "link")
+    assert (">Fire it<" in browser.text, "Open the link first" in browser.text) == (False, True)
     await browser.post(here, order_id="1")
     assert (browser.page.status_code, "open its link first" in browser.text) == (409, True)
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 from httpx import AsyncClient
 
-from tests.factories.clicks import HASH
-from tests.integration.api_client import CLICKS, api_of, run_sql
+from tests.factories.clicks import HASH, a_row
+from tests.integration.api_client import CLICKS, api_of, hash_at, run_sql, store
 from tests.integration.test_manual_conversions import OTHER_HASH, clicks, told
 from tests.integration.test_partner_access import client_of
 from tracker.reading.search import MOST
 from tracker.settings import Settings
+from tracker.store.clicks import text_search
 
 __all__ = ["clicks"]
 pytestmark = pytest.mark.anyio
@@ -79,6 +81,50 @@ async def test_search_finds_by_id_and_name(stored: Settings, q: str, expected: l
                 place = f"/backend/open-api/v1/users/{row['path']}"
                 assert (await client.get(place)).status_code == 200, row
     assert [row["is_exact"] for row in rows] == sorted((row["is_exact"] for row in rows), reverse=True)
+
+
+async def test_search_finds_sub_ids_of_the_latest_clicks(
+    clicks: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, day = int(time.time() * 1000), 86_400_000
+    rows = [
+        ("summer", "", now - day, 513),
+        ("", "summer", now - 2 * day, 513),
+        ("summer", "summer", now - 28 * day, 514),
+        ("summer", "", now - 31 * day, 513),
+        ("other", "", now - 3 * day, 513),
+    ]
+    await store(
+        clicks,
+        [
+            a_row(hash=hash_at(millis, n), aff_sub=sub, affiliate_source=source, affiliate_id=affiliate)
+            for n, (sub, source, millis, affiliate) in enumerate(rows)
+        ],
+    )
+
+    async def labels(client: AsyncClient, q: str, root: str = "users") -> list[str]:
+        found_rows = await found(client, q, root)
+        for row in found_rows:
+            listed = await client.get(f"/backend/open-api/v1/{root}/{row['path']}")
+            assert f"{listed.json()['total']} click" in row["label"]
+        return [f"{row['kind']} {row['id']}: {row['label']}" for row in found_rows]
+
+    two = "sub_id aff_sub: 2 clicks with the sub id 1 summer"
+    one = "sub_id aff_sub: 1 click with the sub id 1 summer"
+    async with api_of(clicks, scopes=("clicks:read",)) as client:
+        expected = [two, "sub_id affiliate_source: 2 clicks with the source summer"]
+        assert await labels(client, " summer ") == expected
+        assert await labels(client, "Summer") == []
+        assert await labels(client, "other") == ["sub_id aff_sub: 1 click with the sub id 1 other"]
+    async with client_of(clicks, "affiliate") as client:
+        expected = [one, "sub_id affiliate_source: 1 click with the source summer"]
+        assert await labels(client, "summer", "affiliates") == expected
+    async with client_of(clicks, "advertiser") as client:
+        assert await found(client, "summer", "advertisers") == []
+    monkeypatch.setattr(text_search, "MOST_READ", 1)
+    async with api_of(clicks, scopes=("clicks:read",)) as client:
+        assert [row["id"] for row in await found(client, "summer")] == ["aff_sub"]
+        assert await found(client, "other") == []
 
 
 @pytest.mark.parametrize(

@@ -63,26 +63,34 @@ def test_chosen_days_need_days_before_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "before", "difference", "percent"),
+    ("value", "before", "difference", "relative"),
     [
         ("120", "100", "20", "20 % more"),
         ("1001", "1000", "1", "0.1 % more"),
         ("80", "100", "-20", "20 % less"),
         ("100", "100", "0", ""),
-        ("5", "0", "5", ""),
-        ("1", "-2", "3", "150 % more"),
+        ("5", "0", "5", "new"),
+        ("0", "0", "0", ""),
+        ("29735", "2", "29733", ""),
+        ("0", "9", "-9", ""),
+        ("0", "10", "-10", "100 % less"),
+        ("109", "10", "99", "990 % more"),
+        ("110", "10", "100", "11 times as much"),
+        ("148670", "10", "148660", "14,867 times as much"),
+        ("1", "-2", "3", ""),
+        ("-2", "10", "-12", ""),
         (None, "2", None, ""),
         ("2", None, None, ""),
     ],
 )
 def test_figure_differs_in_words(
-    value: str | None, before: str | None, difference: str | None, percent: str
+    value: str | None, before: str | None, difference: str | None, relative: str
 ) -> None:
     kind: Kind = "count"
     now, then = (None if text is None else Decimal(text) for text in (value, before))
     figure = Figure(kind, now, then, "", Markup(""))
     assert figure.difference == (None if difference is None else Decimal(difference))
-    assert figure.percent == percent
+    assert figure.relative == relative
 
 
 ROWS = [

@@ -22,12 +22,20 @@ def work(rows: int) -> None:
     shown.end()
 
 
+def _read_line(terminal: int) -> str:
+    """What a terminal shows up to the end of its line. The kernel hands it over in pieces."""
+    shown = ""
+    while not shown.endswith("\n"):
+        shown += os.read(terminal, 4096).decode()
+    return shown
+
+
 def test_progress_is_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, its = pty.openpty()
     with os.fdopen(its, "w") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
         work(1_000)
-        shown = os.read(ours, 4096).decode()
+        shown = _read_line(ours)
     os.close(ours)
     first, second = shown.split("\r\x1b[K")[1:]
     assert first.startswith("[###############...............] clicks.csv: 500 rows stored, ")

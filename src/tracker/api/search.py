@@ -31,15 +31,18 @@ class SearchQuery(ZoneQuery):
 
     q: Search = Field(
         description="An id (of a click, a conversion, an order, the catalogue, or of an earlier tracker), a "
-        "hash, or a part of a name."
+        "hash, a part of a name, or a whole sub id."
     )
 
 
 class SearchResult(BaseModel):
     """One thing that was found."""
 
-    kind: Literal["click", "conversion", "postbacks", "offer", "affiliate", "advertiser"]
-    id: str = Field(description="The click's hash, the click id in postbacks, or the id.", examples=["3"])
+    kind: Literal["click", "conversion", "postbacks", "offer", "affiliate", "advertiser", "sub_id"]
+    id: str = Field(
+        description="The click's hash, the click id in postbacks, the field of a sub id, or the id.",
+        examples=["3"],
+    )
     label: str = Field(examples=["Offer 3: Test Offer"])
     detail: str = Field(examples=["active"])
     is_exact: bool = Field(description="Whether q is its id or its whole name.")
@@ -57,8 +60,9 @@ async def find_anything(call: Call[SearchQuery]) -> Response:
     """Search
 
     Clicks by hash, id or id in an earlier tracker. Conversions by these, and by order id. Postbacks by the
-    click id that they name. Offers, affiliates and advertisers by id or a part of the name. Each scope finds
-    what it reads.
+    click id that they name. Offers, affiliates and advertisers by id or a part of the name. If nothing has
+    the text as its id or whole name: clicks with it as a sub id, source or external id, among the latest
+    100,000 clicks of 30 days. Each scope finds what it reads.
     """
     token = call.token
     sees = token.allows(_CONVERSIONS)

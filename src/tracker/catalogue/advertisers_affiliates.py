@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from hashlib import sha256
 from secrets import token_urlsafe
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, field_validator
 
@@ -30,7 +32,9 @@ from tracker.domain import postback_macros, useless_urls
 from tracker.domain.normalise import trim
 from tracker.edge.catalogue.advertiser_secrets import PIECE
 from tracker.errors import Errors
+from tracker.store.catalogue import switched_off
 from tracker.store.catalogue.edit import Reference, Row, Table
+from tracker.store.db import Connection
 
 SECRET_PREFIX = "trs_"  # noqa: S105
 _SECRET_BYTES = 32
@@ -211,17 +215,50 @@ AFFILIATE_POSTBACKS = Resource(
 
 
 def _stays_off(before: Row, fields: Row) -> Errors:
-    """What the network switched off, the affiliate does not switch on."""
+    """What the network switched off, the affiliate neither switches on nor makes another postback of."""
     if before["paused_by"] != "network":
         return {}
     ends_pause = before["status"] == "paused" and fields["status"] == "active"
     ends_archive = before["is_archived"] and not fields["is_archived"]
-    why = ["stays: the network switched the postback off, so only the network can switch it on"]
-    return ({"status": why} if ends_pause else {}) | ({"is_archived": why} if ends_archive else {})
+    stays = {
+        "status": ends_pause,
+        "is_archived": ends_archive,
+        "url": _address(before["url"]) != _address(fields["url"]),
+        **{name: before[name] != fields[name] for name in ("offer_id", "goal_id")},
+    }
+    return {field: [_STAYS] for field, is_changed in stays.items() if is_changed}
+
+
+_STAYS = "stays: the network switched the postback off, so only the network can switch it on"
+
+
+async def _is_not_off(connection: Connection, row: Row) -> Errors:
+    """An affiliate does not save once more what the network switched off."""
+    if row["status"] == "paused" or row["is_archived"]:
+        return {}
+    for off in await switched_off.postbacks(connection, row["affiliate_id"]):
+        is_same = _address(off.url) == _address(row["url"])
+        is_about_same = all(
+            None in pair or pair[0] == pair[1]
+            for pair in ((off.offer_id, row["offer_id"]), (off.goal_id, row["goal_id"]))
+        )
+        if off.id != row.get("id") and is_same and is_about_same:
+            why = f"is the address of postback {off.id}, which the network switched off: ask the network"
+            return {"url": [why]}
+    return {}
+
+
+def _address(url: str) -> str:
+    """Where a URL goes, without its parameters."""
+    parts = urlsplit(url)
+    return f"{_PORT.sub('', parts.netloc.lower()).rstrip('.')}{parts.path.rstrip('/')}"
+
+
+_PORT = re.compile(r":(80|443)?$")
 
 
 OWN_POSTBACKS = AFFILIATE_POSTBACKS._replace(
-    fields=OwnPostback, scope="own-postbacks:write", refuses=_stays_off
+    fields=OwnPostback, scope="own-postbacks:write", refuses=_stays_off, checks=_is_not_off
 )
 """The same for the affiliate itself."""
 

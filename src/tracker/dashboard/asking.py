@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote, urlencode
@@ -32,13 +32,16 @@ from tracker.dashboard.html import HEADERS, Fault
 from tracker.dashboard.visit import Visit
 from tracker.parameters import ParameterError
 from tracker.people.seeing import token_of
-from tracker.store.db import STATEMENT_TIMEOUT_SECONDS
+from tracker.store.db import POOL_SIZE, STATEMENT_TIMEOUT_SECONDS
 
 Parameters = Mapping[str, Any] | Iterable[tuple[str, Any]] | str
 """Parameters of a query. A value may be a list. None and "" are left out. A text is the query as it is."""
 
-MOST_AT_ONCE: Final = 3
-"""Most answers for one user, or of one share, at a time. The API has five connections to Postgres for all."""
+_FOR_TOKENS: Final = 2
+MOST_OF_ALL: Final = POOL_SIZE - _FOR_TOKENS
+"""Most answers for all pages at a time. The other connections to Postgres are for programs with tokens."""
+MOST_AT_ONCE: Final = MOST_OF_ALL - 1
+"""Most answers for one user, or of one share, at a time."""
 
 _API: Final = "/backend/"
 
@@ -60,9 +63,10 @@ class RefusedError(Exception):
 
 
 class Turns:
-    """Whose turn it is: nobody takes all connections to Postgres, with however many pages."""
+    """Whose turn it is. Nobody takes all turns of pages, and pages do not take all connections."""
 
     def __init__(self) -> None:
+        self._all = asyncio.Semaphore(MOST_OF_ALL)
         self._by_name: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     @asynccontextmanager
@@ -74,14 +78,15 @@ class Turns:
         """
         turns = self._by_name.setdefault(whose, asyncio.Semaphore(MOST_AT_ONCE))
         try:
-            async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):
-                await turns.acquire()
+            async with AsyncExitStack() as held:
+                async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):
+                    await held.enter_async_context(turns)
+                    await held.enter_async_context(self._all)
+                taken = held.pop_all()
         except TimeoutError:
-            raise RefusedError(Fault(503, _OTHERS_WAIT, headers={"Retry-After": "1"})) from None
-        try:
+            raise RefusedError(Fault(503, _OTHERS_WAIT, headers={"Retry-After": "5"})) from None
+        async with taken:
             yield
-        finally:
-            turns.release()
 
 
 def turns_of(visit: Visit) -> Turns:
@@ -90,7 +95,7 @@ def turns_of(visit: Visit) -> Turns:
     return turns
 
 
-_OTHERS_WAIT: Final = "Your other pages are still being made. Try again in a moment."
+_OTHERS_WAIT: Final = "Other pages are still being made, yours or those of others. Try again in a moment."
 
 
 async def ask(

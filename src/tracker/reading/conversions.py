@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from pydantic import Field
 
@@ -29,10 +29,10 @@ from tracker.reading.listing import Walk
 from tracker.reading.query import FeedQuery, FormatQuery, SpanQuery
 from tracker.reading.visibility import Visibility
 from tracker.store.conversions import list as conversion_list
-from tracker.store.conversions.list import FILTERS, FILTERS_OF_CLICK, ConversionFilter
+from tracker.store.conversions.list import FILTERS, FILTERS_OF_CLICK, MOST_SORTED, ConversionFilter
 from tracker.store.db import Pool
 from tracker.store.feeds import AheadError
-from tracker.store.paging import Row
+from tracker.store.paging import Order, Row
 
 
 def _of_conversions(of_clicks: str) -> str:
@@ -135,6 +135,19 @@ class ConversionListQuery(ConversionFilterQuery, FeedQuery):
         "is_over_cap, is_unproven, sale_status, advertiser_external_id, updated_from and updated_to."
     )
 
+    sort: choice("-created_at", "created_at", "-seconds_from_click", "seconds_from_click") = Field(  # type: ignore[valid-type]
+        default="-created_at",
+        description="-created_at: newest first. created_at: oldest first. seconds_from_click: by the time "
+        f"from the click, of at most {MOST_SORTED:,} conversions.",
+    )
+
+    def order(self, network_zone: str) -> Order:
+        is_by_time_from_click = self.sort.endswith("seconds_from_click")
+        by: Literal["created_at", "seconds_from_click"] = (
+            "seconds_from_click" if is_by_time_from_click else "created_at"
+        )
+        return Order(self.sort.startswith("-"), self.zone(network_zone), by)
+
     def check_paging(self) -> None:
         self._check_clashes("updated_after", _NOT_WITH_CHANGES)
         super().check_paging()
@@ -173,6 +186,6 @@ def walk(pool: Pool, query: ConversionListQuery, network_zone: str, visibility: 
     return Walk(
         visibility.showing(partial(conversion_list.page, pool, conversions, order)),
         visibility.showing(partial(conversion_list.page_after, pool, conversions, order)),
-        conversions,
+        conversions if order.by == "created_at" else (*conversions, order.by),
         order.newest_first,
     )

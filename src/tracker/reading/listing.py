@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tracker.parameters import ParameterError
 from tracker.reading.cursor import Cursor, read_cursor, write_cursor
 from tracker.reading.query import PartQuery
-from tracker.store.paging import Page, TooDeepError
+from tracker.store.paging import Page, TooDeepError, TooManyToSortError
 
 
 class Walk(NamedTuple):
@@ -33,13 +33,16 @@ async def read_page(query: PartQuery, walk: Walk) -> ListPage:
     """The page that a query names.
 
     Raises:
-        ParameterError: the page is too deep, or the cursor is of another list.
+        ParameterError: the page is too deep, too many rows would be sorted, or the cursor is of another list.
     """
-    if query.cursor is not None:
-        return await _page_after(query, walk, query.cursor)
-    number = query.page or 1
     try:
+        if query.cursor is not None:
+            return await _page_after(query, walk, query.cursor)
+        number = query.page or 1
         page = await walk.page(number, query.per_page)
+    except TooManyToSortError as error:
+        message = f"{error}: use fewer days, or filter by an offer or affiliate"
+        raise ParameterError({"sort": [message]}) from None
     except TooDeepError as error:
         message = f"{error}: use cursor with the next_cursor of an earlier page"
         raise ParameterError({"page": [message]}) from None

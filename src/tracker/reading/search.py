@@ -1,27 +1,34 @@
 """The search for anything by its id or its name: clicks, conversions, postbacks, and the catalogue.
 
-Each look-up uses an index, or goes through a table of the catalogue. Nothing goes through clicks.
+Each look-up uses an index, or goes through a table of the catalogue. Sub ids are looked for last, in a
+limited number of the latest clicks, and only if nothing has the text as its id or its name.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
-from datetime import tzinfo
+from datetime import datetime, time, timedelta, tzinfo
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlencode
 
 from tracker.catalogue.resources import RESOURCES
 from tracker.domain import normalise
+from tracker.domain.click_fields import AFF_SUBS
+from tracker.domain.local_time import first_second
 from tracker.domain.normalise import trim
 from tracker.reading.visibility import Visibility
 from tracker.store import legacy_clicks
 from tracker.store.catalogue import affiliate_offers, edit
 from tracker.store.catalogue.edit import Wanted
 from tracker.store.clicks import list as click_list
+from tracker.store.clicks import text_search
+from tracker.store.clicks.list import ClickFilter
 from tracker.store.conversions import list as conversion_list
 from tracker.store.conversions import postbacks as postback_log
 from tracker.store.conversions.list import ConversionFilter
 from tracker.store.db import Pool
 from tracker.store.paging import Order, Row
+from tracker.store.time_span import ALL_TIME
 
 MOST: Final = 20
 """Most results."""
@@ -59,6 +66,9 @@ async def search(pool: Pool, text: str, sight: Sight) -> list[Found]:
     for look in _LOOKS:
         async for one in look(pool, text, sight):
             found.setdefault((one.kind, one.id), one)
+    if not any(one.is_exact for one in found.values()):
+        async for one in _sub_ids(pool, text, sight):
+            found[one.kind, one.id] = one
     return sorted(found.values(), key=lambda one: not one.is_exact)[:MOST]
 
 
@@ -140,6 +150,21 @@ async def _own_offers(pool: Pool, text: str, sight: Sight) -> AsyncIterator[Foun
         yield _named("offer", "offers", row, str(row["status"]), text)
 
 
+async def _sub_ids(pool: Pool, text: str, sight: Sight) -> AsyncIterator[Found]:
+    """Sub ids, sources and external ids of the latest clicks: the clicks with this one."""
+    fields = [] if sight.clicks is None else [name for name in SUB_IDS if name in sight.clicks.keys]
+    if sight.clicks is None or not fields:
+        return
+    day = datetime.now(sight.zone).date() - timedelta(days=SUB_ID_DAYS - 1)
+    start = first_second(datetime.combine(day, time()), sight.zone)
+    clicks = sight.clicks.narrow(ClickFilter(ALL_TIME._replace(low=start * 1000)))
+    for field, number in (await text_search.fields_with(pool, text, clicks, fields)).items():
+        noun = "click" if number == 1 else "clicks"
+        label = f"{number:,} {noun} with the {SUB_IDS[field]} {text}"
+        path = f"clicks?{urlencode({field: text, 'created_from': day.isoformat()})}"
+        yield Found("sub_id", field, label, _OF_LATEST, False, path)
+
+
 def _named(kind: str, path: str, row: Any, detail: str, text: str) -> Found:
     id_ = str(row["id"])
     label = f"{kind.replace('_', ' ').capitalize()} {id_}: {row['name']}"
@@ -155,6 +180,15 @@ def _hash(text: str) -> list[str]:
     found = normalise.hash_(text)
     return [found] if found else []
 
+
+SUB_ID_DAYS: Final = 30
+SUB_IDS: Final = {
+    **{name: f"sub id {place}" for place, name in enumerate(AFF_SUBS, start=1)},
+    "affiliate_source": "source",
+    "external_id": "external id",
+}
+"""The fields of a click that the search looks at, and what people call them."""
+_OF_LATEST: Final = f"of the latest {text_search.MOST_READ:,} clicks within {SUB_ID_DAYS} days"
 
 _Look = Callable[[Pool, str, Sight], AsyncIterator[Found]]
 _LOOKS: Final[Iterable[_Look]] = (_clicks, _conversions, _own_offers, _catalogue, _postbacks)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import asyncpg
 
 STATEMENT_TIMEOUT_SECONDS = 30
 """Longest statement of a pool's connections, so that one bad query cannot block the readers."""
+
+POOL_SIZE: Final = 5
+"""Most connections of a process, unless it asks for others."""
 
 TOO_MANY_CONNECTIONS: type[Exception] = asyncpg.TooManyConnectionsError
 """The server has no connection left."""
@@ -74,7 +77,7 @@ class _PoolWithLimit(asyncpg.Pool):  # type: ignore[misc]
             ) from None
 
 
-async def open_pool(dsn: str, *, size: int = 5, longest_wait: float | None = None) -> Pool:
+async def open_pool(dsn: str, *, size: int = POOL_SIZE, longest_wait: float | None = None) -> Pool:
     """A pool of at most `size` connections. The first one is opened on demand.
 
     `longest_wait`: seconds before PoolIsBusyError is raised if all of them are in use.

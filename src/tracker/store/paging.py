@@ -25,10 +25,15 @@ _READ_DEADLINE = STATEMENT_TIMEOUT_SECONDS + 5
 
 
 class Order(NamedTuple):
-    """The direction of a list, and the zone of its created_at."""
+    """The direction of a list, the zone of its created_at, and what it is sorted by."""
 
-    newest_first: bool
+    newest_first: bool  # or the largest first
     zone: tzinfo
+    by: Literal["created_at", "seconds_from_click"] = "created_at"
+
+
+class TooManyToSortError(ValueError):
+    """No index has the order, and too many rows would have to be read for it."""
 
 
 class TooDeepError(ValueError):

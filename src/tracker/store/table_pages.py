@@ -11,7 +11,7 @@ from typing import NamedTuple
 import asyncpg
 
 from tracker.store.db import Connection, Pool
-from tracker.store.paging import MAX_OFFSET, TooDeepError, reading
+from tracker.store.paging import MAX_OFFSET, TooDeepError, TooManyToSortError, reading
 
 _CHUNK_ROWS = 1_000
 
@@ -21,11 +21,12 @@ class PagedTable(NamedTuple):
 
     table: str
     select: str  # the shown columns of a row of `c`
-    place: tuple[str, ...]  # unique columns that give the order
+    place: tuple[str, ...]  # columns, or terms of them, that give the order. They are unique
     newest_first: bool
     condition: str
     values: tuple[object, ...]  # parameters of the condition from $1 on
     joined: str = ""  # what is joined to each shown row of `c`
+    most: int | None = None  # rows that are sorted. None: an index has the order
 
 
 class PageQuery(NamedTuple):
@@ -41,12 +42,14 @@ async def page(pool: Pool, walked: PagedTable, number: int, per_page: int) -> Pa
 
     Raises:
         TooDeepError: the page is more than MAX_OFFSET rows deep.
+        TooManyToSortError: no index has the order, and the rows are too many.
     """
     offset = (number - 1) * per_page
     if offset > MAX_OFFSET:
         raise TooDeepError(f"pages lead only up to {MAX_OFFSET:,} rows deep")
     async with reading(pool, "repeatable_read") as connection:
         total = await count(connection, walked)
+        _check_sorted(walked, total)
         records = await read(connection, walked, per_page, offset=offset)
     return PageQuery(records, total, offset + len(records) < total)
 
@@ -54,12 +57,22 @@ async def page(pool: Pool, walked: PagedTable, number: int, per_page: int) -> Pa
 async def page_after(
     pool: Pool, walked: PagedTable, last_hash: str, per_page: int, total: int | None
 ) -> PageQuery:
-    """The page after the row `last_hash`. Counts the rows unless their total is known."""
+    """The page after the row `last_hash`. Counts the rows unless their total is known.
+
+    Raises:
+        TooManyToSortError: no index has the order, and the rows are too many.
+    """
     async with reading(pool, "repeatable_read") as connection:
         if total is None:
             total = await count(connection, walked)
+        _check_sorted(walked, total)
         records = await read(connection, walked, per_page + 1, after=last_hash)
     return PageQuery(records[:per_page], total, len(records) > per_page)
+
+
+def _check_sorted(walked: PagedTable, total: int) -> None:
+    if walked.most is not None and total > walked.most:
+        raise TooManyToSortError(f"is of at most {walked.most:,} rows, and {total:,} match")
 
 
 async def chunks(pool: Pool, walked: PagedTable) -> AsyncGenerator[list[asyncpg.Record], None]:

@@ -41,6 +41,8 @@ _RATES = {"cr", "margin"}
 _COMPARED = "compared"
 _MOST_CURRENCIES = 2  # with a chart of their own. The report has all
 _WHOLE, _TENTH = Decimal(1), Decimal("0.1")
+_FEWEST = 10  # things before that a percentage says something about
+_MOST_PERCENT = 999
 
 
 class Figure(NamedTuple):
@@ -57,12 +59,21 @@ class Figure(NamedTuple):
         return None if self.value is None or self.before is None else self.value - self.before
 
     @property
-    def percent(self) -> str:
-        """The difference as a part of the value before, such as "12.5 % more". "" if that was 0."""
+    def relative(self) -> str:
+        """The difference by the value before: "12.5 % more", "14 times as much", or "new" if that was 0.
+
+        "" where it has no sense: for few things before, and for amounts below 0.
+        """
         difference, before = self.difference, self.before
-        if not difference or not before:
+        if not difference or before is None or before < 0 or before + difference < 0:
+            return ""
+        if not before:
+            return "new"
+        if self.kind == "count" and before < _FEWEST:
             return ""
         part = abs(difference / before) * 100
+        if part > _MOST_PERCENT:
+            return f"{((before + difference) / before).quantize(_WHOLE):,} times as much"
         return f"{part.quantize(_WHOLE if part >= 10 else _TENTH):,} % {'more' if difference > 0 else 'less'}"
 
 
@@ -139,7 +150,10 @@ def _decimal(value: Decimal | int | None) -> Decimal | None:
 
 
 def charts_of(totals: Row, series: Series, by: str, marks: Iterable[Mark]) -> list[Chart]:
-    """Clicks, conversions, and the money of each currency. `by`: such as "by day"."""
+    """Clicks, conversions, and the money of each currency. Without those that have only zeros.
+
+    `by`: such as "by day".
+    """
     clicks = [
         Line("Gross", series.values("gross")),
         Line("Clicks", series.values("clicks"), series.values("clicks", of_before=True)),
@@ -154,14 +168,25 @@ def charts_of(totals: Row, series: Series, by: str, marks: Iterable[Mark]) -> li
         Line("Pending", series.values("conversions_pending")),
         Line("Rejected", series.values("conversions_rejected")),
     ]
+    drawn: list[tuple[str, list[Line], Iterable[Mark]]] = [
+        ("Clicks", clicks, marks),
+        ("Conversions", conversions, ()),
+    ]
     return [
-        charts.time_series(f"Clicks {by}", series.slots, clicks, marks),
-        charts.time_series(f"Conversions {by}", series.slots, conversions),
+        *(
+            charts.time_series(f"{name} {by}", series.slots, lines, its_marks)
+            for name, lines, its_marks in drawn
+            if _has_values(lines)
+        ),
         *(
             _money_chart(totals, series, by, currency)
             for currency in currencies_of(totals)[:_MOST_CURRENCIES]
         ),
     ]
+
+
+def _has_values(lines: Iterable[Line]) -> bool:
+    return any(any(line.values) or any(line.before) for line in lines)
 
 
 def currencies_of(totals: Row) -> list[str]:

@@ -15,7 +15,7 @@ from tracker.dashboard.charts import Mark
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
 from tracker.dashboard.overview import live, tops
-from tracker.dashboard.overview.figures import NAMES, cards_of, charts_of, series_of
+from tracker.dashboard.overview.figures import NAMES, Series, cards_of, charts_of, series_of
 from tracker.dashboard.overview.state import State, state_of, zone_of
 from tracker.dashboard.overview.tops import REPORTS
 from tracker.dashboard.page import HOME, Page
@@ -34,6 +34,16 @@ class Tile(NamedTuple):
 
     ledger: Any  # the answer of the ledger. None: it cannot be read
     why: str  # it cannot be read. ""
+
+
+class Numbers(NamedTuple):
+    """The report of the span."""
+
+    totals: Any
+    complete_until: str
+    series: Series | None  # None: too many clicks would be read for it
+    by: str  # such as "by day"
+    is_in_utc: bool = False  # the days of the series are those of UTC
 
 
 async def _show(visit: Visit, form: Form, fault: Fault | None) -> Response:
@@ -55,25 +65,28 @@ async def _show(visit: Visit, form: Form, fault: Fault | None) -> Response:
 
 async def _contents(visit: Visit) -> dict[str, Any]:
     state, token = state_of(visit), _token(visit)
-    report, tile, marks, clicks, kept = await asyncio.gather(
+    numbers, tile, marks, clicks, kept = await asyncio.gather(
         _numbers(visit, state),
         _tile(visit, state),
         _marks(visit, state),
         live.latest(visit, state.zone),
         tops.read(visit, state, tops.kept(visit)),
     )
-    totals, grain = report.body["totals"], state.span.grain
+    totals, series = numbers.totals, numbers.series
     others = await tops.read_others(visit, state, totals["gross"])
-    series = series_of(state.slots, report.body["data"], grain, state.now) if _is_by_time(report) else None
     happened = marks["data"] if marks else []
+    is_empty = not (totals["gross"] or totals["compared"]["gross"])
     drawn = [Mark(datetime.fromisoformat(mark["at"]), _told(mark)) for mark in happened]
     return {
         "state": state,
-        "complete_until": report.complete_until,
+        "complete_until": numbers.complete_until,
         "tile": tile,
         "cards": cards_of(totals, series),
         "reports": {measure: _report(state, measure) for measure in NAMES},
-        "charts": charts_of(totals, series, f"by {grain}", drawn) if series else [],
+        "charts": charts_of(totals, series, numbers.by, drawn) if series else [],
+        "is_in_utc": numbers.is_in_utc,
+        "is_empty": is_empty,
+        "lacks_offers": is_empty and not clicks and await _lacks_offers(visit),
         "tops": tops.in_order([*kept, *others]),
         "notes": [mark for mark in happened if mark["note_id"] is not None],
         "has_more_marks": marks is not None and not marks["is_whole"],
@@ -87,18 +100,26 @@ def _token(visit: Visit) -> Token:
     return token_of(visit.session)
 
 
-async def _numbers(visit: Visit, state: State) -> Answer:
-    """The report by time. Without its times if that would read too many clicks one by one."""
+async def _numbers(visit: Visit, state: State) -> Numbers:
+    """The report by time. By days of UTC, or without times, if too many clicks would be read one by one."""
     if tops.is_kept_by_time(visit):
-        return await ask(visit, "/reports", state.report)
+        return _by_time(state, await ask(visit, "/reports", state.report))
     whole = await ask(visit, "/reports", {**state.report, "group_by": "offer", "limit": 1})
-    sides = (whole.body["totals"], whole.body["totals"]["compared"])
-    is_short = sum(side["gross"] for side in sides) <= tops.MOST_READ
-    return await ask(visit, "/reports", state.report) if is_short else whole
+    totals = whole.body["totals"]
+    if totals["gross"] + totals["compared"]["gross"] <= tops.MOST_READ:
+        return _by_time(state, await ask(visit, "/reports", state.report))
+    numbers = Numbers(totals, whole.complete_until, None, "")
+    if state.span.grain == "hour":
+        return numbers
+    in_utc = state.in_utc()
+    by_day = _by_time(in_utc, await ask(visit, "/reports", in_utc.report))
+    return numbers._replace(series=by_day.series, by=f"{by_day.by} of UTC", is_in_utc=True)
 
 
-def _is_by_time(report: Answer) -> bool:
-    return all("offer_id" not in row for row in report.body["data"])
+def _by_time(state: State, report: Answer) -> Numbers:
+    grain = state.span.grain
+    series = series_of(state.slots, report.body["data"], grain, state.now)
+    return Numbers(report.body["totals"], report.complete_until, series, f"by {grain}")
 
 
 def _report(state: State, measure: str) -> str:
@@ -124,6 +145,14 @@ async def _marks(visit: Visit, state: State) -> Any:
     first, last = state.span.first.isoformat(), state.span.last.isoformat()
     asked = {"from": first, "to": last, "tz": state.zone.name}
     return (await ask(visit, "/marks", asked)).body
+
+
+async def _lacks_offers(visit: Visit) -> bool:
+    """Whether the network has no offer yet. Partners cannot make one."""
+    token = _token(visit)
+    if token.owner is not None or not token.allows("offers:read"):
+        return False
+    return bool((await ask(visit, "/offers", {"per_page": 1})).body["total"] == 0)
 
 
 def _told(mark: dict[str, Any]) -> str:

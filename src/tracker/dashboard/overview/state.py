@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, datetime, tzinfo
+from datetime import UTC, date, datetime, tzinfo
 from typing import NamedTuple
 
 from tracker.dashboard.asking import RefusedError
@@ -51,6 +51,15 @@ class State(NamedTuple):
     def report(self) -> dict[str, str]:
         """The parameters of the report by time, with its comparison."""
         return {"group_by": self.span.grain, **self.parameters, **self.span.comparison}
+
+    def in_utc(self) -> State:
+        """The same days by the clocks of UTC. Sums of days are kept by these."""
+        span, now = self.span, self.now.astimezone(UTC)
+        if self.is_cut:
+            before_end = datetime.combine(span.before_end.date(), now.time().replace(microsecond=0))
+            span = span._replace(before_end=before_end)
+        slots = slots_of(span.first, span.last, span.grain, UTC)
+        return self._replace(zone=Zone("UTC", UTC), now=now, span=span, slots=slots)
 
 
 def zone_of(visit: Visit) -> Zone:

@@ -68,7 +68,7 @@ def kept(visit: Visit) -> list[str]:
 
 
 def is_kept_by_time(visit: Visit) -> bool:
-    """Whether sums by time are kept for the session's clicks, in every zone."""
+    """Whether sums by time are kept for the session's clicks in every zone. Else they are by day of UTC."""
     return _owner(visit) != "advertiser"
 
 

@@ -56,7 +56,15 @@ _CHOICES: Final[Mapping[str, tuple[str, Sequence[tuple[str, str]]]]] = {
     "is_test": ("Tests", (("", "with tests"), ("false", "without tests"), ("true", "only tests"))),
     "is_unproven": ("Without proof", (("", "all"), ("true", "only unproven"), ("false", "without them"))),
     "is_over_cap": ("Over a cap", (("", "all"), ("true", "only over a cap"), ("false", "without them"))),
-    "sort": ("Order", (("", "newest first"), ("created_at", "oldest first"))),
+    "sort": (
+        "Order",
+        (
+            ("", "newest first"),
+            ("created_at", "oldest first"),
+            ("seconds_from_click", "shortest time from click first"),
+            ("-seconds_from_click", "longest time from click first"),
+        ),
+    ),
 }
 LABELS: Final[Mapping[str, str]] = {
     **COLUMNS,
@@ -153,6 +161,7 @@ async def _show(visit: Visit, _: Form, fault: Fault | None) -> Response:
         "zone": state.get("tz") or visit.settings.time_zone,
         "complete_until": complete_until,
         "done": state.get("done"),
+        "order": dict(_CHOICES["sort"][1]).get(state.get("sort"), "newest first"),
     }
     return html("conversions.html", visit, values, fault=fault)
 

@@ -26,25 +26,29 @@ _SUB_IDS: Final = {"aff_sub": "sub id 1", "affiliate_source": "source", "externa
 
 
 async def _show(visit: Visit, _: Form, fault: Fault | None) -> Response:
-    text = visit.request.query_params.get("q", "")
+    text = trim(visit.request.query_params.get("q", ""))
     found: list[dict[str, Any]] = []
-    if trim(text) and fault is None:
+    if text and fault is None:
         found = (await ask(visit, "/search", {"q": text})).body["data"]
     pages = open_pages(visit)
-    results = [(one, _page_of(one, pages)) for one in found]
+    results = [(one, _page_of(one, pages, text)) for one in found]
     exact = [address for one, address in results if one["is_exact"]]
     if len(exact) == 1 and exact[0]:
         return redirect(exact[0])
+    offers_filters = CLICKS in pages and text and not any(one["kind"] == "sub_id" for one in found)
     filters = [
         (f"{CLICKS}?{urlencode([('period', 'last_7_days'), (name, text)])}", label)
         for name, label in _SUB_IDS.items()
     ]
-    values = {"q": text, "results": results, "filters": filters if CLICKS in pages and text else []}
+    values = {"q": text, "results": results, "filters": filters if offers_filters else []}
     return html("search.html", visit, values, fault=fault)
 
 
-def _page_of(one: dict[str, Any], pages: frozenset[str]) -> str:
+def _page_of(one: dict[str, Any], pages: frozenset[str], text: str) -> str:
     """The page of a result. "" if the session may not open it."""
+    if one["kind"] == "sub_id":
+        query = urlencode([("period", "last_30_days"), (one["id"], text)])
+        return f"{CLICKS}?{query}" if CLICKS in pages else ""
     noun = {**_NOUNS, **_NOUNS_OF_CATALOGUE}[one["kind"]]
     path = f"{ROOT}/{noun}"
     if path not in pages:

@@ -161,11 +161,16 @@ FROM conversion_correction WHERE conversion_id = ANY ($1) ORDER BY id
 _HISTORY: Final = {"changes": _CHANGES, "entries": _ENTRIES, "corrections": _CORRECTIONS}
 
 
+MOST_SORTED: Final = 100_000
+"""Most conversions that are sorted by the time from their click. No index has it. They take 64 ms of CPU."""
+
+
 async def page(pool: Pool, conversions: ConversionFilter, order: Order, number: int, per_page: int) -> Page:
     """Page `number`, from 1.
 
     Raises:
         TooDeepError: the page is more than MAX_OFFSET rows deep.
+        TooManyToSortError: the order has no index, and there are more than MOST_SORTED.
     """
     part = await table_pages.page(pool, _walked(conversions, order), number, per_page)
     return Page(_rows(part.records, order.zone), part.total, part.has_more)
@@ -179,7 +184,11 @@ async def page_after(
     per_page: int,
     total: int | None,
 ) -> Page:
-    """The page after the conversion `last_hash`. Counts them unless their total is known."""
+    """The page after the conversion `last_hash`. Counts them unless their total is known.
+
+    Raises:
+        TooManyToSortError: the order has no index, and there are more than MOST_SORTED.
+    """
     part = await table_pages.page_after(pool, _walked(conversions, order), last_hash, per_page, total)
     return Page(_rows(part.records, order.zone), part.total, part.has_more)
 
@@ -259,7 +268,10 @@ async def export(
 
 def _walked(conversions: ConversionFilter, order: Order, further: str = "true") -> PagedTable:
     condition, values = where(conversions)
-    place = ("created_at", "id")
+    place: tuple[str, ...] = ("created_at", "id")
+    most: int | None = None
+    if order.by == "seconds_from_click":
+        place, most = (SECONDS_FROM_CLICK, *place), MOST_SORTED
     return PagedTable(
         "conversion",
         _select(conversions.owner),
@@ -268,6 +280,7 @@ def _walked(conversions: ConversionFilter, order: Order, further: str = "true") 
         f"{condition} AND {further}",
         tuple(values),
         _EARLIER,
+        most,
     )
 
 
