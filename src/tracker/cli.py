@@ -20,6 +20,7 @@ from tracker.errors import UserError, print_error
 from tracker.processes import logs
 from tracker.processes.children import first_error
 from tracker.processes.engines.engine import resolve
+from tracker.processes.garbage import collect_no_imports
 from tracker.settings import Settings, SettingsError
 from tracker.store import db
 from tracker.stream.reader import UNREACHABLE
@@ -151,8 +152,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    words = sys.argv[1:] if argv is None else argv
-    arguments = _arguments(words)
+    if argv is None:  # otherwise the process is not ours alone
+        with collect_no_imports():
+            arguments = _arguments(sys.argv[1:])
+    else:
+        arguments = _arguments(argv)
     logs.start()
     try:
         settings = Settings.from_env()
