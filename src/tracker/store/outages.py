@@ -35,4 +35,5 @@ class Outages:
                 "%s: %s: %s%s", self._who, type(error).__name__, error, f"; {then}" if then else ""
             )
         elif not was_waiting:
-            self._logger.warning("%s: %s; waiting for it (%s)", self._who, MIGRATE, error)
+            cause = str(error).partition("\n")[0]
+            self._logger.warning("%s: %s; waiting for it (%s)", self._who, MIGRATE, cause)
