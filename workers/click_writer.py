@@ -59,7 +59,7 @@ async def _write(
     settings: Settings, slot: int, partition: int, stopping: asyncio.Event, *, burst: bool
 ) -> None:
     assert settings.redis_url
-    async with Reader(settings.redis_url, slot, partition) as reader:
+    async with Reader(settings.redis_url, slot, partition, settings.copies) as reader:
         await ClickWriter(settings, Writer(partition, slot), reader, stopping, burst=burst).run()
 
 

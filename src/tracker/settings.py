@@ -63,6 +63,8 @@ class Settings:
     """mmdb files (city, ISP), comma-separated. Default: the DB-IP Lite wheel, if installed. Empty: none."""
     on_loss: OnLoss = "refuse"
     """The response if a click cannot be recorded: refuse (503) or redirect (counted and logged)."""
+    copies: int = 1
+    """2: a redirect is sent when two machines have its click on disk. The stream server needs a replica."""
     append_timeout: float = 0.25
     """Seconds that a call to the stream may take (TRACKER_APPEND_TIMEOUT_MS). Then its clicks are spooled."""
     spool_bytes: int = 4096 << 20
@@ -124,8 +126,8 @@ class Settings:
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read TRACKER_* variables.
 
-        Raises: SettingsError: a value cannot be read, a TRACKER_ variable is unknown, or the metrics port is
-        also another port.
+        Raises: SettingsError: a value cannot be read, a TRACKER_ variable is unknown, the metrics port is
+        also another port, or the embedded Valkey shall have a replica.
         """
         env = os.environ if environ is None else environ
         given = {name: value.strip() for name, value in env.items() if name.startswith(_PREFIX)}
@@ -144,6 +146,7 @@ class Settings:
         port = cls(**fields).port  # type: ignore[arg-type]
         settings = cls(**{"api_port": port + 1, "metrics_port": port + 2} | fields)  # type: ignore[arg-type]
         _check_metrics_port(settings)
+        _check_copies(settings)
         return settings
 
     @property
@@ -199,6 +202,14 @@ def _check_metrics_port(settings: Settings) -> None:
     if port in others:
         raise SettingsError(
             f"TRACKER_METRICS_PORT: {port} is {others[port]}, too. Set TRACKER_METRICS_PORT to another port"
+        )
+
+
+def _check_copies(settings: Settings) -> None:
+    if settings.copies > 1 and settings.redis_url is None:
+        raise SettingsError(
+            "TRACKER_COPIES: the embedded Valkey has no second machine. "
+            "Set TRACKER_REDIS_URL to a server with a replica"
         )
 
 
@@ -314,6 +325,7 @@ _READERS: Mapping[str, tuple[str, _Reader]] = {
     "TRACKER_TRUSTED_PROXIES": ("trusted_proxies", _networks),
     "TRACKER_GEOIP_DB": ("geoip_db", _paths),
     "TRACKER_ON_LOSS": ("on_loss", _on_loss),
+    "TRACKER_COPIES": ("copies", _whole(1, 2)),
     "TRACKER_APPEND_TIMEOUT_MS": ("append_timeout", _whole(1, 60_000, _UNITS["_MS"])),
     "TRACKER_SPOOL_MB": ("spool_bytes", _whole(64, 1 << 24, _UNITS["_MB"])),
     "TRACKER_DRAIN_SECONDS": ("drain_seconds", _whole(0, 3600)),

@@ -71,6 +71,12 @@ def test_metrics_port_that_is_taken_is_named(environ: dict[str, str], taken: str
     assert str(refusal.value) == f"TRACKER_METRICS_PORT: {taken}, too. {advice}"
 
 
+def test_two_copies_need_a_server_with_a_replica() -> None:
+    with pytest.raises(SettingsError, match=r"TRACKER_COPIES: the embedded .* Set TRACKER_REDIS_URL"):
+        Settings.from_env({"TRACKER_COPIES": "2"})
+    assert Settings.from_env({"TRACKER_COPIES": "2", "TRACKER_REDIS_URL": "redis://10.0.0.5"}).copies == 2
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

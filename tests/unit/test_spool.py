@@ -16,7 +16,7 @@ from tracker.device import UnreadDevice, read
 from tracker.domain.click_id import first_hash_at
 from tracker.edge.record.spool import SEGMENT_BYTES, Spool, first_millis, segments, size_of
 from tracker.edge.record.spool_file import Call, Group, Segment, SpoolError
-from tracker.stream.record import Entry, encode
+from tracker.stream.record import ANSWER_BYTES, Entry, encode
 
 MINUTE = 60_000
 MILLIS = 1_800_000_000_000 // MINUTE * MINUTE
@@ -118,6 +118,25 @@ def test_segment_has_one_holder(tmp_path: Path) -> None:
     heir.delete()
     assert Segment.adopt(path) is None
     assert segments(tmp_path) == []
+
+
+def test_copy_keeps_its_call_and_decisions_and_waits_for_nothing(tmp_path: Path) -> None:
+    """Its clicks are on the stream. They go there again only if their server is lost."""
+    spool, call = a_spool(tmp_path), Call(b"0123456789abcdef", 9)
+    decided, answered = bytes(range(2 * ANSWER_BYTES)), b"answered"
+    spool.append([an_entry(n=1), an_entry(n=2)], answered, call, decided)
+    spool.append([an_entry(n=3)], answered)
+    segment = adopted(left_behind(spool))
+    copy, own = segment.groups()
+    assert (copy.call, copy.is_uncertain, copy.decided, copy.answered) == (call, False, decided, answered)
+    assert (own.decided, own.answered) == (b"", answered)
+    assert segment.minutes.total() == 1
+    for group in (copy, own):
+        segment.drained(group)
+    assert segment.minutes.total() == 0
+    segment.rewind()
+    assert (segment.minutes.total(), segment.drained_groups) == (1, 0)
+    segment.delete()
 
 
 @pytest.mark.parametrize("uncertain_call", [None, Call(b"0123456789abcdef", 9)])

@@ -69,6 +69,11 @@ JOINED = [
         [(1, b"1;", 1), (2, b"2;", 1), (4, b"3;4;", 2)],
     ),
     (
+        "what another call has done is by itself",
+        [a_group(b"a", n)._replace(decided=b"0") for n in (1, 2)],
+        [(1, b"1;", 1), (2, b"2;", 1)],
+    ),
+    (
         "no more clicks than of a call",
         [a_group(b"a", 1, MAX_BATCH - 1), a_group(b"a", 2), a_group(b"a", 3)],
         [(2, b"1;2;", MAX_BATCH), (3, b"3;", 1)],

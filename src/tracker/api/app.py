@@ -167,7 +167,7 @@ async def _opened(app: Starlette) -> AsyncIterator[None]:
     app.state.limits = Limits(settings)
     app.state.unknown_tokens = UnknownTokens(app.state.pool)
     app.state.stream = StreamLedger(settings.redis_url)
-    app.state.postbacks = PostbackStream(settings.redis_url)
+    app.state.postbacks = PostbackStream(settings.redis_url, settings.copies)
     app.state.complete_until = CompleteUntil(app.state.stream, settings.data_dir)
     try:
         async with answering(settings.data_dir, f"api-{settings.api_port}", health.answers(app)):

@@ -9,7 +9,8 @@ from tracker.domain.model import Click, Outcome, Reason, Status
 
 HELP = {
     "clicks_recorded": "Clicks on the stream and answered, by status and reason (numbers: see the docs).",
-    "clicks_spooled": "Clicks put on local disk and answered while the stream was away.",
+    "clicks_spooled": "Clicks put on local disk and answered while the stream or its replica was away.",
+    "clicks_one_copy": "Clicks that only one machine had, with TRACKER_COPIES=2: see TRACKER_ON_LOSS.",
     "visitors_unknown": "Clicks stored as not unique with reason 41: no room to remember their visitors.",
     "clicks_not_recorded": "Clicks that neither stream nor spool took; `answer` says what visitors got.",
     "speculative_requests": "Prefetches and previews, which are not clicks.",

@@ -60,7 +60,7 @@ class Postbacks:
         self.form_of = self._reader.form_of
         self._refused = refused
         self._metrics = metrics
-        self._stream = PostbackStream(settings.redis_url)
+        self._stream = PostbackStream(settings.redis_url, settings.copies)
         self._waiting = 0
 
     async def __call__(self, scope: Scope, receive: Any, send: Send) -> None:

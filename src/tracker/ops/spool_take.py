@@ -198,7 +198,9 @@ class _Take:
     async def _drain(self, names: list[str]) -> None:
         """Wait until edges of this directory, or we, have put all segments on the stream."""
         assert self._settings.redis_url
-        drain = Drain(self._settings.redis_url, self._own, VisitorMemory.of(self._settings))
+        drain = Drain(
+            self._settings.redis_url, self._own, VisitorMemory.of(self._settings), self._settings.copies
+        )
         await drain.start()
         try:
             said = None

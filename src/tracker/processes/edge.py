@@ -152,6 +152,7 @@ def _answers(catalogue: Catalogue, recorders: PartitionedRecorder, metrics: Metr
     async def show_metrics(_: str) -> str:
         gauges = await asyncio.to_thread(recorders.gauges)
         metrics.set("clicks_spooled", recorders.spooled)
+        metrics.set("clicks_one_copy", recorders.one_copy)
         metrics.set("visitors_unknown", recorders.unknown)
         return metrics.text(catalogue_problems=len(catalogue.problems), **gauges)
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from importlib.resources import files
 from time import monotonic
-from typing import Any, Final, Literal, NamedTuple, TypeVar
+from typing import Final, Literal, NamedTuple, TypeVar
 
 from tracker.domain import caps
 from tracker.domain.model import Click
@@ -54,20 +54,23 @@ class AppendError(Exception):
 class Receipt:
     """The stream's decisions on a batch of clicks, in their order."""
 
-    def __init__(self, packed: bytes, millis: int) -> None:
-        self._packed = packed
+    def __init__(self, packed: bytes, millis: int, is_copied: bool) -> None:
+        self.decided = packed
+        """The decisions, as the script answers them."""
         self.millis = millis  # the server's clock, Unix milliseconds
+        self.is_copied = is_copied
+        """Whether a replica has the batch on disk too, if the call waited for that."""
         self.outcomes = list(packed[::ANSWER_BYTES].translate(OUTCOME_PLACES))
         """The numbers of the outcomes in Outcomes."""
 
     @property
     def unknown(self) -> int:
         """The number of clicks whose visitors there was no room to remember."""
-        return self._packed[::ANSWER_BYTES].count(UNKNOWN_LIVE)
+        return self.decided[::ANSWER_BYTES].count(UNKNOWN_LIVE)
 
     @property
     def answers(self) -> list[Decision]:
-        packed = self._packed
+        packed = self.decided
         return [read_answer(packed[at : at + ANSWER_BYTES]) for at in range(0, len(packed), ANSWER_BYTES)]
 
 
@@ -89,7 +92,7 @@ def pack_answered(clicks: Mapping[int, int]) -> bytes:
 
 _Answer = TypeVar("_Answer")
 
-Mode = Literal["live", "look", "spooled", "uncertain"]
+Mode = Literal["live", "look", "spooled", "uncertain", "copied"]
 """The mode of a call, explained in record_clicks.lua."""
 
 # Errors by which a server refuses a call before it does anything.
@@ -110,8 +113,10 @@ class Appender:
         partition: int = 0,
         edge: str = "",
         memory: VisitorMemory = VisitorMemory(),  # noqa: B008 - a value
+        copies: int = 1,
     ) -> None:
         self._connection = Connection(url)
+        self._waits = copies > 1
         self._memory = memory
         self._room = b"0"  # known once the connection is open
         self._stream = keys.clicks(partition)
@@ -124,6 +129,16 @@ class Appender:
         self._busy = asyncio.Lock()
         self._has_sent = False
 
+    @property
+    def openings(self) -> int:
+        """How often the connection was opened. Since then it has led to one server."""
+        return self._connection.openings
+
+    @property
+    def ends(self) -> tuple[object, object]:
+        """The addresses of both ends of the connection, as it was last opened (see is_elsewhere)."""
+        return self._connection.ends
+
     async def append(
         self,
         lane: Lane,
@@ -132,11 +147,14 @@ class Appender:
         *,
         heartbeat: bytes | None = None,
         answered: bytes = b"",
+        is_alone: bool = False,
     ) -> Receipt:
         """Append a batch of clicks whose visitors wait.
 
         `within`: seconds. `heartbeat`: this edge's heartbeat, which b"" removes. `answered`: counts of clicks
-        answered since the last call (see pack_answered and record_clicks.lua).
+        answered since the last call (see pack_answered and record_clicks.lua). `is_alone`: the replicas are
+        away. So they are not waited for, and the call goes over the connection that is open, or not at all. A
+        replica that took over lacks the calls before this one, and would count them as done after it.
 
         Raises:
             AppendError: refused, or no answer in time. If that is not certain, repeat the same call under
@@ -145,7 +163,7 @@ class Appender:
         call = partial(
             self._arguments, "live", lane.id, lane.sequence, entries, heartbeat, answered, LANE_SECONDS
         )
-        receipt = await self._run(call, within)
+        receipt = await self._run(call, within, waits=self._waits and not is_alone, reopens=not is_alone)
         if len(receipt.outcomes) != len(entries):
             raise AppendError(f"{len(entries)} clicks got {len(receipt.outcomes)} answers", is_certain=False)
         return receipt
@@ -156,7 +174,8 @@ class Appender:
         No visitor waits, so the ledger counts the clicks as answered.
 
         Raises:
-            AppendError: refused, or no answer within so many seconds. Some of them may be appended.
+            AppendError: refused, no answer within so many seconds, or no replica has them. Some or all may be
+                appended.
         """
         # The first call carries the script, which the server may not have yet. All calls go in one write, and
         # so share the server's fsync.
@@ -164,9 +183,13 @@ class Appender:
 
         async def ask(until: float) -> None:
             calls = [(*start, *self._own_call(entry)) for start, entry in zip(starts, entries, strict=True)]
-            await self._ask(calls, until)
+            self._has_sent = True
+            send = self._connection.write if self._waits else self._connection.ask
+            await send(calls, until - monotonic())
 
         await self._alone(ask, within)
+        if not self._connection.is_copied:
+            raise AppendError("no replica has them on disk", is_certain=False)
 
     def _own_call(self, entry: Entry) -> list[bytes]:
         answered = pack_answered({millis_of_entry(entry) // 60_000: 1})
@@ -181,17 +204,24 @@ class Appender:
         *,
         is_uncertain: bool,
         answered: bytes = b"",
-    ) -> None:
+        decided: bytes = b"",
+        waits: bool = False,
+    ) -> bool:
         """Append a batch from a spool, whose visitors were answered. A repeated call changes nothing.
 
-        `is_uncertain`: the lane's previous call had the same clicks, and may have been applied.
+        `is_uncertain`: the lane's previous call had the same clicks, and may have been applied. `decided`:
+        the decisions that the clicks were answered with (see Receipt), unless with their first outcomes.
+        `waits`: wait for replicas. Returns whether one of them has on disk this call, and all others since
+        the connection was opened.
 
         Raises:
             AppendError: refused, or no answer within so many seconds.
         """
-        mode: Mode = "uncertain" if is_uncertain else "spooled"
-        call = partial(self._arguments, mode, lane, sequence, entries, None, answered, LANE_SECONDS)
-        await self._run(call, within)
+        mode: Mode = "copied" if decided else "uncertain" if is_uncertain else "spooled"
+        call = partial(
+            self._arguments, mode, lane, sequence, entries, decided or None, answered, LANE_SECONDS
+        )
+        return (await self._run(call, within, waits=waits)).is_copied
 
     async def look(self, entries: Sequence[Entry], within: float) -> Receipt:
         """The decisions that these clicks would get now, each alone. Nothing is written.
@@ -213,17 +243,24 @@ class Appender:
         command = [b"MGET", *(self._cap + name.encode() for name in names)]
 
         async def ask(until: float) -> list[int]:
-            (values,) = await self._ask([command], until)
+            self._has_sent = True
+            (values,) = await self._connection.ask([command], until - monotonic())
             return [int(value or 0) for value in values]
 
         return await self._alone(ask, within)
 
-    async def _run(self, call: Callable[[], list[bytes]], within: float) -> Receipt:
+    async def _run(
+        self, call: Callable[[], list[bytes]], within: float, *, waits: bool = False, reopens: bool = True
+    ) -> Receipt:
+        connection = self._connection
+
         async def run(until: float) -> Receipt:
             self._has_sent = True
-            millis, packed = await self._connection.run(_SCRIPT, call(), until - monotonic())
-            return Receipt(packed, millis)
+            millis, packed = await connection.run(_SCRIPT, call(), until - monotonic(), waits=waits)
+            return Receipt(packed, millis, connection.is_copied)
 
+        if not (reopens or connection.is_open):
+            raise AppendError("the connection was closed", is_certain=True)
         return await self._alone(run, within)
 
     def _arguments(
@@ -304,10 +341,6 @@ class Appender:
             await self._connection.close()
             raise
 
-    async def _ask(self, commands: Sequence[Sequence[bytes]], until: float) -> list[Any]:
-        self._has_sent = True
-        return await self._connection.ask(commands, until - monotonic())
-
     async def close(self) -> None:
         await self._connection.close()
 
@@ -326,8 +359,10 @@ class Counted(NamedTuple):
 class AppenderPool:
     """One appender for each partition."""
 
-    def __init__(self, url: str, memory: VisitorMemory) -> None:
-        self._appenders = [Appender(url, number, memory=memory) for number in range(memory.partitions)]
+    def __init__(self, url: str, memory: VisitorMemory, copies: int = 1) -> None:
+        self._appenders = [
+            Appender(url, number, memory=memory, copies=copies) for number in range(memory.partitions)
+        ]
 
     def of(self, click: Click) -> Appender:
         return self._appenders[partition_of(click.visitor_key, len(self._appenders))]

@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from hashlib import sha1
+from ipaddress import IPv6Address, ip_address
 from time import monotonic
 from typing import Any, Final
 
 import hiredis
 import redis.asyncio
+
+from tracker.stream.copies import LATE_SECONDS, Replicas
 
 
 class RefusedError(Exception):
@@ -22,6 +25,20 @@ class RefusedError(Exception):
     @property
     def kind(self) -> str:
         return str(self).partition(" ")[0]
+
+
+def is_elsewhere(ours: object, theirs: object) -> bool:
+    """Whether a connection leads to another machine, by the addresses of its two ends.
+
+    They are as sockets give them: (address, port, ...), or the path of a Unix socket. A connection to an
+    address of this machine has it at both ends, except within 127.0.0.0/8.
+    """
+    if not (isinstance(ours, tuple) and isinstance(theirs, tuple)):
+        return False
+    there = ip_address(str(theirs[0]).partition("%")[0])
+    if isinstance(there, IPv6Address) and there.ipv4_mapped:
+        there = there.ipv4_mapped
+    return not there.is_loopback and str(ours[0]) != str(theirs[0])
 
 
 # Before a word of a command: the end of the word before it, and the length of this one. Most are shorter.
@@ -59,6 +76,13 @@ class Connection:
         # Any: redis-py has no types here.
         self._made: Any = redis.asyncio.ConnectionPool.from_url(url, protocol=2).make_connection()  # type: ignore[no-untyped-call]
         self._replies: _Replies | None = None
+        self._replicas = Replicas()
+        self.is_copied = True
+        """Whether the last `write` is on the disk of a replica too."""
+        self.openings = 0
+        """How often it was opened. Since then it has led to one server."""
+        self.ends: tuple[object, object] = None, None
+        """Our address and the server's (see is_elsewhere)."""
 
     @property
     def is_open(self) -> bool:
@@ -70,20 +94,34 @@ class Connection:
         self._transport: asyncio.Transport = self._made._writer.transport
         self._replies = _Replies(self._transport.get_protocol())
         self._transport.set_protocol(self._replies)
+        self.openings += 1
+        transport = self._transport
+        self.ends = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
 
-    async def run(self, script: Script, arguments: Sequence[bytes], within: float) -> Any:
+    async def run(
+        self, script: Script, arguments: Sequence[bytes], within: float, *, waits: bool = False
+    ) -> Any:
         """The reply of a script. Its text is sent only if the server does not know it.
 
-        `arguments` begin with the number of keys. Raises the errors of `ask`.
+        `arguments` begin with the number of keys. `waits`: as `write` does. Raises the errors of `ask`.
         """
         until = monotonic() + within
+        ask = self.write if waits else self.ask
         try:
-            (reply,) = await self.ask([(b"EVALSHA", script.sha, *arguments)], within)
+            (reply,) = await ask([(b"EVALSHA", script.sha, *arguments)], within)
         except RefusedError as error:
             if error.kind != "NOSCRIPT":
                 raise
-            (reply,) = await self.ask([(b"EVAL", script.text, *arguments)], until - monotonic())
+            (reply,) = await ask([(b"EVAL", script.text, *arguments)], until - monotonic())
         return reply
+
+    async def write(self, commands: Sequence[Sequence[bytes]], within: float) -> list[Any]:
+        """As `ask`, and wait for replicas. `is_copied` says whether one has on disk what was written."""
+        replicas = self._replicas
+        answers = await self.ask([*commands, *replicas.waits(within)], within + LATE_SECONDS)
+        replicas.note(*answers[len(commands) :])
+        self.is_copied = replicas.have_it
+        return answers[: len(commands)]
 
     async def ask(self, commands: Sequence[Sequence[bytes]], within: float) -> list[Any]:
         """The replies to some commands, which go in one write.

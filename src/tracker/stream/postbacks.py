@@ -17,6 +17,7 @@ from redis.backoff import NoBackoff
 from tracker.domain.postback import Postback, Source, read_form, read_postback
 from tracker.stream import keys
 from tracker.stream.client import StreamClient, open_client
+from tracker.stream.copies import OneCopyError, Replicas
 from tracker.stream.record import Undecodable
 
 _PLAIN, _IN_A_FORM = 1, 2
@@ -32,6 +33,7 @@ MAX_BYTES = 100 << 20
 _COUNTED = [keys.POSTBACKS, keys.POSTBACK_BYTES]  # KEYS of both scripts
 _ENTRY_BYTES = 100  # of the server's own for each, about
 _CONNECTIONS = 8
+_REPLICA_SECONDS = 1.0  # that two waits for a replica may take. A connection answers within OPTIONS' two
 _RECORD, _REASON = b"r", b"reason"
 
 
@@ -69,7 +71,7 @@ def decode(record: bytes) -> Postback:
 class PostbackStream(StreamClient):
     """Both ends of the stream. Its methods raise UNREACHABLE of tracker.stream.reader."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, copies: int = 1) -> None:
         super().__init__(
             open_client(
                 url,
@@ -77,12 +79,29 @@ class PostbackStream(StreamClient):
                 retry=Retry(NoBackoff(), 1),  # after a lost connection: a postback appended twice is harmless
             )
         )
+        self._replicas = Replicas() if copies > 1 else None
         self._append = self._client.register_script(_script("append_postback.lua"))
         self._remove = self._client.register_script(_script("remove_postbacks.lua"))
 
     async def append(self, postback: Postback) -> None:
-        """Append a postback. It is on disk when this returns, if the server's settings say so."""
-        await self._append(_COUNTED, [encode(postback), _ENTRY_BYTES, MAX_BYTES])
+        """Append a postback. It is on disk when this returns, if the server's settings say so.
+
+        With two copies it is on a replica's disk too.
+
+        Raises:
+            OneCopyError: no replica confirms it.
+        """
+        arguments = [encode(postback), _ENTRY_BYTES, MAX_BYTES]
+        if self._replicas is None:
+            await self._append(_COUNTED, arguments)
+            return
+        async with self._client.pipeline(transaction=False) as pipe:
+            await self._append(_COUNTED, arguments, client=pipe)
+            for words in self._replicas.waits(_REPLICA_SECONDS):
+                pipe.execute_command(*words)
+            self._replicas.note(*(await pipe.execute())[1:])
+        if not self._replicas.have_it:
+            raise OneCopyError("no replica has it on disk")
 
     async def oldest(self, count: int, block_seconds: float | None = None) -> list[Delivery]:
         """The oldest entries. Waits up to `block_seconds` for the first one (None: does not wait)."""

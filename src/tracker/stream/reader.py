@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from itertools import islice
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -20,10 +20,12 @@ from tracker.domain.model import fast
 from tracker.stream import formats, keys, ledger_scripts
 from tracker.stream.client import open_client
 from tracker.stream.connection import Connection, RefusedError, Script
+from tracker.stream.copies import OneCopyError
 
 PATIENCE_SECONDS = 5.0
 """How long a server may be silent before it counts as away."""
 
+_REPLICA_SECONDS = 0.1  # that a call waits for a replica: a click in the table is safe without one
 _PAGE = 1000  # entries of one call: more would delay the edges' calls by milliseconds
 _ENOUGH_BYTES = 8 << 20  # of records that end a read: hostile ones have 30 KB each
 _NEW = b">"
@@ -52,7 +54,7 @@ def _delivery(id_: bytes, flat: list[bytes] | None) -> Delivery:
 class Reader:
     """A writer's end of one partition."""
 
-    def __init__(self, url: str, slot: int, partition: int = 0) -> None:
+    def __init__(self, url: str, slot: int, partition: int = 0, copies: int = 1) -> None:
         # The client must not repeat a read. A read whose reply was lost has moved entries into the backlog,
         # and the next read would leave them behind.
         self._client = open_client(
@@ -63,6 +65,8 @@ class Reader:
             socket_timeout=PATIENCE_SECONDS,
         )
         self._connection = Connection(url)  # for the calls of every click
+        self._has_copies = copies > 1
+        self._has_replica = True  # whether one confirmed the last call
         self._stream = keys.clicks(partition)
         self._dead = keys.dead(partition)
         self._slots = keys.writer_prefix(partition)
@@ -144,7 +148,7 @@ class Reader:
             command += (b"BLOCK", b"%d" % block)
         patience = PATIENCE_SECONDS + (block or 0) / 1000
         async with self._connected() as connection:
-            (reply,) = await connection.ask([[*command, b"STREAMS", self._stream, after]], patience)
+            (reply,) = await self._ask(connection, patience, [*command, b"STREAMS", self._stream, after])
         return [_delivery(id_, flat) for id_, flat in reply[0][1]] if reply else []
 
     @asynccontextmanager
@@ -184,6 +188,20 @@ class Reader:
             arguments += (b"%d" % minute, kind, b"%d" % len(those), *those)
         async with self._connected() as connection:
             await connection.run(_ACKNOWLEDGE, arguments, PATIENCE_SECONDS)
+            if self._has_copies:  # the writer's next batch forgets which entries it has stored
+                await self._ask(connection, PATIENCE_SECONDS)
+
+    async def _ask(self, connection: Connection, within: float, *commands: Sequence[bytes]) -> list[Any]:
+        """The replies. With two copies a replica has what was written, unless that takes too long.
+
+        So a replica that takes over has the entries that are stored. Else the ledger would miss them.
+        """
+        if not self._has_copies:
+            return await connection.ask(commands, within)
+        millis = _REPLICA_SECONDS * 1000 if self._has_replica else 1
+        *replies, reached = await connection.ask([*commands, (b"WAIT", b"1", b"%d" % millis)], within)
+        self._has_replica = reached > 0
+        return replies
 
     async def dead_letter(self, delivery: Delivery, reason: str) -> None:
         """Move an entry that cannot be stored to the dead-letter stream, with the reason.
@@ -217,5 +235,5 @@ def is_missing_group(error: Exception) -> bool:
     return isinstance(error, ResponseError | RefusedError) and "NOGROUP" in str(error)
 
 
-UNREACHABLE: tuple[type[Exception], ...] = (RedisError, RefusedError, OSError, TimeoutError)
-"""Errors of a stream server that is down, starting or refusing: worth waiting for."""
+UNREACHABLE: tuple[type[Exception], ...] = (RedisError, RefusedError, OneCopyError, OSError, TimeoutError)
+"""Errors of a stream server that is down, starting or refusing, or misses its replica: worth waiting for."""

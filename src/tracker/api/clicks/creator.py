@@ -89,7 +89,7 @@ class Creator:
 
     def __init__(self, settings: Settings, pool: Pool, geo: GeoReader) -> None:
         assert settings.redis_url
-        self._appenders = AppenderPool(settings.redis_url, VisitorMemory.of(settings))
+        self._appenders = AppenderPool(settings.redis_url, VisitorMemory.of(settings), settings.copies)
         self._is_divided = settings.partitions > 1
         self._pool = pool
         self._geo = geo

@@ -15,10 +15,11 @@ from tracker.edge.record.cap_totals import CapSums
 from tracker.edge.record.ending import end
 from tracker.edge.record.format_watch import FormatWatch
 from tracker.edge.record.identity import EdgeId
-from tracker.edge.record.recorder import Recorder
+from tracker.edge.record.recorder import LeadsElsewhere, Recorder
 from tracker.edge.record.slot_watch import SlotWatch
 from tracker.edge.record.spool_drain import Drain
 from tracker.settings import Settings
+from tracker.stream.connection import is_elsewhere
 from tracker.stream.partitions import partition_of
 from tracker.stream.record import FIRST_WITHOUT_DEVICE, Entry, encode
 from tracker.stream.visitor_memory import VisitorMemory
@@ -41,15 +42,19 @@ class Batch(NamedTuple):
 class PartitionedRecorder:
     """Hands each click to the recorder of its visitor's partition."""
 
-    def __init__(self, settings: Settings, edge: EdgeId, mint: Mint) -> None:
+    def __init__(
+        self, settings: Settings, edge: EdgeId, mint: Mint, leads_elsewhere: LeadsElsewhere = is_elsewhere
+    ) -> None:
         assert settings.redis_url
         self._url = settings.redis_url
         self._partitions = settings.partitions
         self._spool_dir = settings.data_dir / "spool"
-        self._drain = Drain(settings.redis_url, self._spool_dir, VisitorMemory.of(settings))
+        memory = VisitorMemory.of(settings)
+        self._drain = Drain(settings.redis_url, self._spool_dir, memory, settings.copies)
         each = replace(settings, max_waiting=-(-settings.max_waiting // settings.partitions))
         self._recorders = [
-            Recorder(each, edge, partition, mint, self._drain) for partition in range(settings.partitions)
+            Recorder(each, edge, partition, mint, self._drain, leads_elsewhere)
+            for partition in range(settings.partitions)
         ]
         self._first = self._recorders[0]
         self._cap_sums = CapSums(settings) if settings.partitions > 1 else None
@@ -124,6 +129,11 @@ class PartitionedRecorder:
     def unknown(self) -> int:
         """Clicks since the start whose visitors the stream had no room to remember."""
         return sum(recorder.unknown for recorder in self._recorders)
+
+    @property
+    def one_copy(self) -> int:
+        """Clicks since the start that only one machine had when they were answered, though two shall."""
+        return sum(recorder.one_copy for recorder in self._recorders)
 
     def gauges(self) -> dict[str, float]:
         """The current values of the gauges of stream and spool (edge.metrics.GAUGES)."""

@@ -2,6 +2,11 @@
 
 An idle edge sends at once. A busy edge shares each call, and the server's fsync, among many clicks. While the
 stream is away, batches go to the spool. Each then costs a write to local disk instead of a timeout.
+
+With TRACKER_COPIES=2 a click is answered when two machines have it on disk: the stream server and a replica.
+While no replica confirms, each batch goes to the stream and then to the spool, if that is on another machine.
+Where it is not, and while the stream is away, only one machine has a click. TRACKER_ON_LOSS then decides its
+answer.
 """
 
 from __future__ import annotations
@@ -10,10 +15,11 @@ import asyncio
 import logging
 from asyncio import Future
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from time import monotonic, time
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import orjson
 
@@ -43,8 +49,12 @@ HEARTBEAT_SECONDS = 1.0
 MOST_SKEW_SECONDS = 1.0
 """How far the clocks of edge and stream server may be apart without an alarm."""
 
+LeadsElsewhere: TypeAlias = Callable[[object, object], bool]
+"""Tells by the addresses of its two ends whether a connection leads to another machine."""
+
 _RETRY_SECONDS = 0.01
 _PROBE_SECONDS = 0.1
+_ONE_COPY = "only one machine would have them"
 
 
 class _Group(NamedTuple):
@@ -61,13 +71,27 @@ class NotRecorded(Exception):  # noqa: N818 - says what happened to the click
 class Recorder:
     """One partition's clicks of this edge, in order, one call in flight."""
 
-    def __init__(self, settings: Settings, edge: EdgeId, partition: int, mint: Mint, drain: Drain) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        edge: EdgeId,
+        partition: int,
+        mint: Mint,
+        drain: Drain,
+        leads_elsewhere: LeadsElsewhere,
+    ) -> None:
         assert settings.redis_url
-        self._appender = Appender(settings.redis_url, partition, str(edge), VisitorMemory.of(settings))
+        self._new_appender = partial(
+            Appender, settings.redis_url, partition, str(edge), VisitorMemory.of(settings), settings.copies
+        )
+        self._appender: Appender = self._new_appender()
         self._spool = Spool(settings.data_dir / "spool", edge.slot, partition, settings.spool_bytes)
         self._drain = drain
         self._mint = mint
         self._partition = partition
+        self._leads_elsewhere = leads_elsewhere
+        self._has_copies = settings.copies > 1
+        self._refuses_one_copy = self._has_copies and settings.on_loss == "refuse"
         self._timeout = settings.append_timeout
         self._max_waiting = settings.max_waiting
         self._lane = Lane()
@@ -77,13 +101,17 @@ class Recorder:
         self._arrived = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._probing: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._has_replica = True  # if copies are wanted: whether a replica confirms calls
+        self._is_alone = False  # whether the last call did not wait for replicas
         self._stopping = False
         self.is_up = True
         """Whether clicks go to the stream. Else they go to the spool."""
         self.has_been_up = False
         self.has_refused = False
-        """Whether the last clicks were lost: neither the stream nor the spool takes any."""
+        """Whether the last clicks were lost or refused: too few of stream, replica and spool take any."""
         self.spooled = 0  # clicks, since the start
+        self.one_copy = 0  # clicks that only one machine had, though two shall
         self.unknown = 0  # clicks whose visitors the stream had no room to remember
         self.skew = 0.0  # seconds that the stream server's clock is ahead of ours
 
@@ -100,8 +128,7 @@ class Recorder:
         self._arrived.set()
         if self._task:
             await self._task
-        if self._probing:
-            await end(self._probing)
+        await end(*(task for task in (self._probing, self._watching) if task))
         await self._deregister()
         self._seal()
         await self._appender.close()
@@ -159,18 +186,21 @@ class Recorder:
         entries = [entry for group in batch for entry in group.entries]
         answered, self._answered = self._answered, Counter()
         uncertain_call = None
-        if self.is_up:
+        if self.is_up and (self._has_replica or not batch or self._may_be_alone()):
             try:
                 receipt = await self._append(entries, answered)
-                self.unknown += receipt.unknown
-                _resolve(batch, receipt.outcomes)
             except AppendError as error:
                 lane, self._lane = self._lane, Lane()  # its last call may still be done: never reuse it
                 uncertain_call = None if error.is_certain else Call(lane.id, lane.sequence + 1)
                 self._go_away(error)
             else:
-                self.has_refused = False
-                self._seal()
+                self.unknown += receipt.unknown
+                if receipt.is_copied and not self._is_alone:
+                    self.has_refused = False
+                    _resolve(batch, receipt.outcomes)
+                    self._seal()
+                else:
+                    await self._keep_copy(batch, entries, answered, receipt)
                 return
         if batch:
             await self._keep(batch, entries, answered, uncertain_call)
@@ -183,13 +213,16 @@ class Recorder:
         Raises:
             AppendError: the entries are not appended. If the error is not certain, they may be.
         """
+        if self._has_replica and self._is_alone:
+            self._lane = Lane()  # copies in the spool are of the former one, and may be needed yet
+        self._is_alone = not self._has_replica
         is_certain, deadline = True, monotonic() + self._timeout
         while True:
             try:
                 receipt = await self._call(entries, answered, deadline - monotonic(), self._heartbeat())
             except AppendError as error:
                 is_certain = is_certain and error.is_certain
-                if error.is_certain or monotonic() + _RETRY_SECONDS >= deadline:
+                if error.is_certain or self._is_alone or monotonic() + _RETRY_SECONDS >= deadline:
                     raise AppendError(str(error), is_certain=is_certain) from error
                 await asyncio.sleep(_RETRY_SECONDS)
             else:
@@ -202,7 +235,12 @@ class Recorder:
     ) -> Receipt:
         before = time()
         receipt = await self._appender.append(
-            self._lane, entries, within, heartbeat=heartbeat, answered=pack_answered(answered)
+            self._lane,
+            entries,
+            within,
+            heartbeat=heartbeat,
+            answered=pack_answered(answered),
+            is_alone=self._is_alone,
         )
         self._compare_clocks(before, receipt.millis / 1000, time())
         return receipt
@@ -228,24 +266,67 @@ class Recorder:
         answered: Counter[int],
         uncertain_call: Call | None,
     ) -> None:
-        """Put a batch into the spool. Its clicks are then answered with their first outcome."""
-        try:
-            await asyncio.to_thread(self._spool.append, entries, pack_answered(answered), uncertain_call)
-        except Exception as error:  # all later clicks wait for this loop: it must not end
-            if not isinstance(error, SpoolError):
-                logger.exception("unexpected error in the spool")
+        """Put a batch into the spool alone. Its clicks are then answered with their first outcome."""
+        if self._has_copies:
+            self.one_copy += len(entries)
+        if self._refuses_one_copy:
+            if uncertain_call is None:
+                self._answered.update(answered)
+            self.has_refused = True
+            _refuse(batch, _ONE_COPY)
+        elif error := await self._spool_them(entries, answered, uncertain_call):
             logger.error(
                 "%d clicks not recorded: the stream is away, and the spool fails: %s", len(entries), error
             )
             self.has_refused = True
-            self._seal()
-            _refuse(batch, str(error))
+            _refuse(batch, error)
+        else:
+            self.has_refused = False
+            _resolve(batch, [0] * len(entries))
+
+    async def _keep_copy(
+        self, batch: list[_Group], entries: list[Entry], answered: Counter[int], receipt: Receipt
+    ) -> None:
+        """Put a copy of an appended batch into the spool, since no replica has it."""
+        if self._has_replica and not self._is_alone:
+            self._miss_replica()
+        if not batch:
             return
-        self.has_refused = False
+        call = Call(self._lane.id, self._lane.sequence - 1)
+        is_copied = self._spools_elsewhere() and not await self._spool_them(
+            entries, answered, call, receipt.decided
+        )
+        if not is_copied:
+            self.one_copy += len(entries)
+        self.has_refused = self._refuses_one_copy and not is_copied
+        if self.has_refused:
+            _refuse(batch, _ONE_COPY)
+        else:
+            _resolve(batch, receipt.outcomes)
+
+    async def _spool_them(
+        self, entries: list[Entry], answered: Counter[int], call: Call | None, decided: bytes = b""
+    ) -> str | None:
+        """Put a batch into the spool (see Segment.append). Returns why it is not there, or None."""
+        try:
+            await asyncio.to_thread(self._spool.append, entries, pack_answered(answered), call, decided)
+        except Exception as error:  # all later clicks wait for this loop: it must not end
+            if not isinstance(error, SpoolError):
+                logger.exception("unexpected error in the spool")
+            self._seal()
+            return str(error) or type(error).__name__
         self.spooled += len(entries)
-        _resolve(batch, [0] * len(entries))
         if self._spool.open and self._spool.open.size >= SEGMENT_BYTES:
             self._seal()
+        return None
+
+    def _spools_elsewhere(self) -> bool:
+        """Whether the spool is on another machine than the stream."""
+        return self._leads_elsewhere(*self._appender.ends)
+
+    def _may_be_alone(self) -> bool:
+        """Whether clicks can be answered that no replica has."""
+        return not self._refuses_one_copy or self._spools_elsewhere()
 
     def _seal(self) -> None:
         if segment := self._spool.seal():
@@ -262,17 +343,39 @@ class Recorder:
         while not self.is_up:
             await asyncio.sleep(_PROBE_SECONDS)
             with suppress(AppendError):
-                await self._appender.append(Lane(), [], self._timeout)
+                receipt = await self._appender.append(Lane(), [], self._timeout)
                 self.is_up = True
+                if self._has_replica and not receipt.is_copied:
+                    self._miss_replica()
         logger.warning("stream: back after %.1f s", monotonic() - since)
         self._arrived.set()
 
     async def _try_spool(self) -> None:
         """See whether the spool takes clicks again. A balancer may send none until this edge is ready."""
-        if self._spool.open is None:
+        if self._spool.open is None and not self._refuses_one_copy:
             with suppress(SpoolError):
                 await asyncio.to_thread(self._spool.begin, self._mint.now())
                 self.has_refused = False
+
+    def _miss_replica(self) -> None:
+        what = "the spool" if self._spools_elsewhere() else "nowhere else, for the spool is on its machine"
+        logger.warning("stream: no replica confirms: clicks go to it and to %s", what)
+        self._has_replica = False
+        self._watching = asyncio.create_task(self._watch(), name="replica watch")
+
+    async def _watch(self) -> None:
+        """Repeat an empty call, over a connection of its own, until a replica confirms it."""
+        since, lane = monotonic(), Lane()
+        appender: Appender = self._new_appender()
+        try:
+            while not self._has_replica:
+                await asyncio.sleep(_PROBE_SECONDS)
+                with suppress(AppendError):
+                    self._has_replica = (await appender.append(lane, [], self._timeout)).is_copied
+        finally:
+            await appender.close()
+        logger.warning("stream: a replica confirms again after %.1f s", monotonic() - since)
+        self._arrived.set()
 
     async def _deregister(self) -> None:
         """Send the last counts of answers. If no clicks are left behind, remove the heartbeat too."""

@@ -1,4 +1,4 @@
-"""The spool: clicks on local disk while the stream is away.
+"""The spool: clicks on local disk while the stream is away, or its replica if there shall be two copies.
 
 A segment is an append-only file of frames with checksums. It has a head, then groups. A group is a frame with
 the number of its clicks, and a frame for each click. A group is on disk when `Spool.append` returns, and its
@@ -36,8 +36,16 @@ class Spool:
         self.open: Segment | None = None
         """The segment that is written to."""
 
-    def append(self, entries: Sequence[Entry], answered: bytes, uncertain_call: Call | None) -> None:
+    def append(
+        self,
+        entries: Sequence[Entry],
+        answered: bytes,
+        call: Call | None = None,
+        decided: bytes = b"",
+    ) -> None:
         """Put a batch on disk, with records of the oldest version (see format_watch).
+
+        For `call` and `decided` see Segment.append.
 
         Raises:
             SpoolError: the batch is not on disk, or the disk does not confirm it.
@@ -48,7 +56,7 @@ class Spool:
             if self.open is None:
                 self.open = self._create(millis_of_entry(entries[0]))
             readable = [(control, in_oldest(record)) for control, record in entries]
-            self._room -= self.open.append(readable, answered, uncertain_call)
+            self._room -= self.open.append(readable, answered, call, decided)
         except OSError as error:
             raise SpoolError(f"{self._directory}: {error.strerror or error}") from error
 

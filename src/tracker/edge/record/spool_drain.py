@@ -6,7 +6,7 @@ import asyncio
 import logging
 from asyncio import Event
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,8 +28,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 class Drain:
     """The segments that wait for the stream: this edge's, and adopted ones."""
 
-    def __init__(self, url: str, directory: Path, memory: VisitorMemory) -> None:
+    def __init__(self, url: str, directory: Path, memory: VisitorMemory, copies: int = 1) -> None:
         self._url = url
+        self._copies = copies
         self._memory = memory
         self._directory = directory
         self._sealed: dict[Path, Segment] = {}
@@ -92,34 +93,52 @@ class Drain:
             self._taken.clear()
 
     async def _drain_all(self) -> None:
-        while self._sealed:
-            path = min(self._sealed)
-            await self._drain(self._sealed[path])
-            del self._sealed[path]
-            self._foreign.discard(path)  # it was still written to at the last look
+        is_copied = True
+        for path, segment in sorted(self._sealed.items()):
+            groups = await asyncio.to_thread(lambda held: _joined(held.groups()), segment)
+            await self._drain(segment, groups)
+            is_copied = is_copied and await self._is_copied(segment, groups)
+            if is_copied:
+                segment.delete()
+                del self._sealed[path]
+                self._foreign.discard(path)  # it was still written to at the last look
+        if not is_copied:
+            raise AppendError("no replica has them on disk", is_certain=False)
 
-    async def _drain(self, segment: Segment) -> None:
+    async def _drain(self, segment: Segment, groups: Sequence[Group]) -> None:
         """Append a segment's groups in order. The script skips groups that an earlier try has appended."""
-        clicks, groups = segment.minutes.total(), await asyncio.to_thread(lambda: _joined(segment.groups()))
-        appender = self._appender(segment.partition)
+        clicks, appender = segment.minutes.total(), self._appender(segment.partition)
         for group in groups[segment.drained_groups :]:
             began = asyncio.get_running_loop().time()
-            await appender.append_late(
-                *group.call,
-                group.entries,
-                _CALL_SECONDS,
-                is_uncertain=group.is_uncertain,
-                answered=group.answered,
-            )
+            await _append(appender, group)
+            if not segment.drained_groups:
+                segment.opening = appender.openings
             segment.drained(group)
             # At least half of the time is for live clicks.
             await asyncio.sleep(asyncio.get_running_loop().time() - began)
-        segment.delete()
-        logger.info("spool: %d clicks of %s are on the stream", clicks, segment.path.name)
+        if clicks:
+            logger.info("spool: %d clicks of %s are on the stream", clicks, segment.path.name)
+
+    async def _is_copied(self, segment: Segment, groups: Sequence[Group]) -> bool:
+        """Whether there are enough copies of a segment's groups on the stream.
+
+        A replica that has the last call of a connection has the ones before. If the connection was opened
+        again meanwhile, its server may lack what the former one took. All groups are then sent again.
+        """
+        if self._copies == 1 or not groups:
+            return True
+        appender = self._appender(segment.partition)
+        is_copied = await _append(appender, groups[-1], waits=True)
+        if appender.openings == segment.opening:
+            return is_copied
+        await asyncio.to_thread(segment.rewind)
+        return False
 
     def _appender(self, partition: int) -> Appender:
         if partition not in self._appenders:
-            self._appenders[partition] = Appender(self._url, partition, memory=self._memory)
+            self._appenders[partition] = Appender(
+                self._url, partition, memory=self._memory, copies=self._copies
+            )
         return self._appenders[partition]
 
     async def _look(self) -> None:
@@ -140,6 +159,18 @@ class Drain:
         if segment is not None:
             logger.info("spool: %d clicks of %s were left behind", segment.minutes.total(), path.name)
             self._sealed[path] = segment
+
+
+async def _append(appender: Appender, group: Group, *, waits: bool = False) -> bool:
+    return await appender.append_late(
+        *group.call,
+        group.entries,
+        _CALL_SECONDS,
+        is_uncertain=group.is_uncertain,
+        answered=group.answered,
+        decided=group.decided,
+        waits=waits,
+    )
 
 
 def _joined(groups: Iterable[Group]) -> list[Group]:
@@ -165,6 +196,6 @@ def _joined(groups: Iterable[Group]) -> list[Group]:
 def _are_one(before: Group, group: Group) -> bool:
     return (
         before.call.lane == group.call.lane
-        and not (before.is_uncertain or group.is_uncertain)
+        and not (before.is_uncertain or group.is_uncertain or before.decided or group.decided)
         and len(before.entries) + len(group.entries) <= MAX_BATCH
     )

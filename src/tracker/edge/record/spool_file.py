@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 from zlib import crc32
 
-from tracker.stream.record import Entry, millis_of_entry
+from tracker.stream.record import ANSWER_BYTES, Entry, millis_of_entry
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,8 @@ _VERSION = b"\x01"  # a reader knows this version and the previous one
 _MAGIC = b"\xabK"
 _FRAME = struct.Struct(">2scII")  # magic, kind, length of what follows, its checksum
 _HEAD, _GROUP, _CLICK = b"H", b"G", b"C"
-_GROUP_FIELDS = struct.Struct(">16sQ?I")  # lane, sequence, is it uncertain, clicks. Then what was answered
+_GROUP_FIELDS = struct.Struct(">16sQBI")  # lane, sequence, kind of call, clicks. Then what was answered
+_OWN, _UNCERTAIN, _COPY = 0, 1, 2  # kinds of calls. A copy has the decisions, then what was answered
 _CONTROL_LENGTH = struct.Struct(">I")
 
 
@@ -45,6 +46,7 @@ class Group(NamedTuple):
     is_uncertain: bool  # an earlier call with the same clicks may have been done
     answered: bytes  # see record_clicks.lua
     entries: list[Entry]
+    decided: bytes = b""  # of a call that was done, whose server may be lost: the decisions on its clicks
 
 
 class Segment:
@@ -53,8 +55,9 @@ class Segment:
     def __init__(self, path: Path, fd: int, partition: int, lane: bytes) -> None:
         self.path = path
         self.partition = partition
-        self.minutes: Counter[int] = Counter()  # clicks not drained yet, by the minute of their hash
+        self.minutes: Counter[int] = Counter()  # clicks not on the stream yet, by the minute of their hash
         self.drained_groups = 0
+        self.opening = 0  # of the connection that drained the first of them
         self.size = 0
         self._fd = fd
         self._lane = lane
@@ -110,17 +113,24 @@ class Segment:
         return segment
 
     def append(
-        self, entries: Sequence[Entry], answered: bytes = b"", uncertain_call: Call | None = None
+        self,
+        entries: Sequence[Entry],
+        answered: bytes = b"",
+        call: Call | None = None,
+        decided: bytes = b"",
     ) -> int:
         """Put a group on disk, and return its size in bytes. A group that is not written whole is removed.
+
+        `call`: an uncertain one, or with `decided` one that was done.
 
         Raises:
             OSError: it could not be written or synced. The segment must not be written to again.
         """
         self._sequence += 1
-        lane, sequence = uncertain_call or (self._lane, self._sequence)
-        fields = _GROUP_FIELDS.pack(lane, sequence, uncertain_call is not None, len(entries))
-        frames = [_frame(_GROUP, fields + answered)]
+        lane, sequence = call or (self._lane, self._sequence)
+        kind = _COPY if decided else _UNCERTAIN if call else _OWN
+        fields = _GROUP_FIELDS.pack(lane, sequence, kind, len(entries))
+        frames = [_frame(_GROUP, fields + decided + answered)]
         for control, record in entries:
             frames.append(_frame(_CLICK, _CONTROL_LENGTH.pack(len(control)) + control + record))
         group = b"".join(frames)
@@ -130,7 +140,8 @@ class Segment:
             with suppress(OSError):
                 os.ftruncate(self._fd, self.size)
             raise
-        self.minutes.update(_minutes_of(entries))
+        if kind != _COPY:
+            self.minutes.update(_minutes_of(entries))
         return len(group)
 
     def make_sure_of_room(self) -> None:
@@ -151,8 +162,14 @@ class Segment:
 
     def drained(self, group: Group) -> None:
         """Note that a group is on the stream."""
-        self.minutes -= _minutes_of(group.entries)
+        self.minutes -= _waiting_of(group)
         self.drained_groups += 1
+
+    def rewind(self) -> None:
+        """Forget that groups are on the stream: its server may have been lost."""
+        self.minutes, self.drained_groups = Counter(), 0
+        for group in self.groups():
+            self.minutes.update(_waiting_of(group))
 
     def delete(self) -> None:
         self.path.unlink(missing_ok=True)
@@ -168,7 +185,7 @@ class Segment:
         if head and (head.kind, head.payload) != (_HEAD, _VERSION):
             raise ValueError(f"{self.path} has version {head.payload!r}, which this tracker does not know")
         for group in self.groups():
-            self.minutes.update(_minutes_of(group.entries))
+            self.minutes.update(_waiting_of(group))
 
     def _write(self, data: bytes) -> None:
         view, written = memoryview(data), 0
@@ -269,10 +286,12 @@ def _group(frame: _Frame | None, entries: list[Entry], lane: bytes) -> Group:
     assert frame
     if frame.kind != _GROUP:
         return Group(Call(lane + b"-orphans", frame.at), False, b"", entries)
-    lane, sequence, is_uncertain, clicks = _GROUP_FIELDS.unpack_from(frame.payload)
-    if is_uncertain and clicks != len(entries):
+    lane, sequence, kind, clicks = _GROUP_FIELDS.unpack_from(frame.payload)
+    answered_at = _GROUP_FIELDS.size + (ANSWER_BYTES * clicks if kind == _COPY else 0)
+    if kind != _OWN and (clicks != len(entries) or len(frame.payload) < answered_at):
         return Group(Call(lane + b"-damaged", sequence), False, b"", entries)
-    return Group(Call(lane, sequence), is_uncertain, frame.payload[_GROUP_FIELDS.size :], entries)
+    decided, answered = frame.payload[_GROUP_FIELDS.size : answered_at], frame.payload[answered_at:]
+    return Group(Call(lane, sequence), kind == _UNCERTAIN, answered, entries, decided)
 
 
 def _clicks_of(frame: _Frame) -> int:
@@ -287,6 +306,11 @@ def _entry(payload: bytes) -> Entry:
 
 def _frame(kind: bytes, payload: bytes) -> bytes:
     return _FRAME.pack(_MAGIC, kind, len(payload), crc32(payload, crc32(kind))) + payload
+
+
+def _waiting_of(group: Group) -> Counter[int]:
+    """The clicks of a group that are not on the stream, by minute."""
+    return Counter() if group.decided else _minutes_of(group.entries)
 
 
 def _minutes_of(entries: Sequence[Entry]) -> Counter[int]:

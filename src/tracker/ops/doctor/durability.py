@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tracker.ops.doctor import copies
 from tracker.ops.doctor.finding import Finding, Level
 from tracker.ops.doctor.servers import StreamResult
 from tracker.settings import Settings
@@ -22,6 +23,7 @@ async def check(settings: Settings, stream: StreamResult) -> list[Finding]:
         _eviction(stream.facts),
         _memory(stream.facts),
         *_visitors(stream.visitors, settings.unique_bytes),
+        *(await copies.check(settings) if settings.copies > 1 else ()),
     ]
 
 

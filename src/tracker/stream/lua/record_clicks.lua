@@ -13,12 +13,14 @@
 --                               spooled   clicks that were answered with their first outcome
 --                               uncertain as spooled, but the lane's previous call had the same clicks and may have
 --                                         been applied
+--                               copied    clicks that were answered as ARGV[8] says, by a server that may be lost
 -- ARGV[3] seconds               how long a lane is remembered
 -- ARGV[4] prefix                of uniqueness buckets, unique:{p}:
 -- ARGV[5] prefix                of the counts of caps, cap:{p}:
 -- ARGV[6] prefix                of the ledger, ledger:{p}:
 -- ARGV[7] edge                  sender of the heartbeat ARGV[8], as <slot>/<run id>; empty = no heartbeat
--- ARGV[8] heartbeat             "<until> <spooled>", kept in KEYS[3] as "<until> <time> <spooled>"; empty = removed
+-- ARGV[8] heartbeat             "<until> <spooled>", kept in KEYS[3] as "<until> <time> <spooled>"; empty = removed.
+--                               copied: the answer that the clicks got
 -- ARGV[9] answered              clicks that were answered since the last call: minute (4 bytes), clicks (4); repeated
 -- ARGV[10] room                 most bytes that this partition's visitors may take
 -- then two a click:
@@ -81,9 +83,11 @@ local function read_caps(items)
 end
 
 local sequence, mode = tonumber(arguments[1]), arguments[2]
-local is_look, is_late = mode == 'look', mode == 'spooled' or mode == 'uncertain'
+local copied = mode == 'copied' and arguments[8]
+local is_look, is_late = mode == 'look', mode == 'spooled' or mode == 'uncertain' or mode == 'copied'
 if not sequence or not (mode == 'live' or is_look or is_late) or not tonumber(arguments[3]) or #KEYS ~= 4
-    or not tonumber(arguments[10]) or #arguments % 2 == 1 or #arguments[9] % 8 ~= 0 then
+    or not tonumber(arguments[10]) or #arguments % 2 == 1 or #arguments[9] % 8 ~= 0
+    or copied and #copied ~= (#arguments - FIRST + 1) / 2 * 17 then
   return redis.error_reply('BADBATCH wrong number of keys or arguments')
 end
 local formers, caps = {}, {} -- of the clicks that have any, by their place in the arguments
@@ -115,6 +119,8 @@ local answered_before        -- the answer of the uncertain call, if it was appl
 if last then
   local last_sequence, answer_at = string.match(last, '^(%S+) ()')
   last_sequence = tonumber(last_sequence)
+  -- A repeat writes too. Otherwise WAIT would have nothing to wait for on a new connection.
+  if sequence <= last_sequence then call('EXPIRE', KEYS[2], arguments[3]) end
   if sequence == last_sequence then return {now, sub(last, answer_at)} end
   if sequence < last_sequence then
     if is_late then return {now, ''} end -- done, and what comes after it
@@ -324,6 +330,7 @@ for i = FIRST, #arguments, 2 do
     end
     if is_late then number = number == '4' and '5' or '3' end
     local answer = number .. (first or NO_HASH)
+    if copied then answer = sub(copied, (i - FIRST) / 2 * 17 + 1, (i - FIRST) / 2 * 17 + 17) end
     if not is_look then
       call('XADD', KEYS[1], '*', 'a', answer, 'r', arguments[i + 1])
       local minute = at - at % 60000
@@ -353,7 +360,7 @@ end
 
 for minute, clicks in pairs(minutes) do
   enter('r', minute / 60000, clicks)
-  if is_late then enter('l', minute / 60000, clicks) end
+  if is_late and not copied then enter('l', minute / 60000, clicks) end
 end
 if not answered_before then
   for at = 1, #arguments[9], 8 do enter('n', unpack('>I4I4', arguments[9], at)) end
