@@ -12,7 +12,7 @@ WORKERS = $(shell $(BIN)/python -c 'import os; print(min(len(os.sched_getaffinit
 PARALLEL = -n $(WORKERS) --dist loadscope --no-loadscope-reorder --max-worker-restart 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install build run test test-long test-unit test-pure check package screenshots fuzz bench bench-load bench-reads bench-pages load chaos geoip docs clean
+.PHONY: help install build run test test-long test-unit test-pure test-cluster check package screenshots fuzz bench bench-load bench-reads bench-pages load chaos geoip docs clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,10 +37,19 @@ run: install ## Start a working tracker with demo data; Ctrl-C stops it
 
 # A module is one process's, which has engines of its own; in the order of their names, by which the longest come first.
 test: build ## Run the tests, compiled (real engines, real processes; a browser where one is installed)
-	$(BIN)/python -m pytest $(PARALLEL) -m "not long"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not long" --ignore tests/nodes
+
+# The same tests on several nodes, and what happens when one of them fails. Sentinels have one server in use.
+STREAM_TESTS := $(addprefix tests/integration/test_,$(addsuffix .py,stream append_errors dead_letters click_writer edge_postbacks create_clicks))
+CLUSTER_TESTS := $(addprefix tests/integration/test_,$(addsuffix .py,partitioned cap_totals ledger complete_until conversion_writer unmatched explain))
+
+test-cluster: build ## Run the stream's tests behind sentinels and on a cluster, and kill their nodes (two minutes)
+	$(BIN)/python -m pytest $(PARALLEL) tests/nodes
+	$(BIN)/python -m pytest $(PARALLEL) --on sentinel $(STREAM_TESTS)
+	$(BIN)/python -m pytest $(PARALLEL) --on cluster $(STREAM_TESTS) $(CLUSTER_TESTS)
 
 test-long: build ## Walk through every page in a browser, and run the examples of the reference (several minutes)
-	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -m long --ignore tests/nodes
 
 test-unit: install ## Run the tests that need no engine: a few seconds
 	$(BIN)/python -m pytest tests/unit tests/test_layers.py tests/docs/test_pages.py

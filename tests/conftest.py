@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +22,8 @@ import asyncpg
 import pytest
 import redis.asyncio
 
+from tests.integration import topologies
+from tests.integration.topologies import Topology
 from tracker.compiled import FORM
 from tracker.processes.children import Claim
 from tracker.processes.engines import postgres as engines_postgres
@@ -35,6 +37,7 @@ from tracker.store.migrate import migrate
 _MEMORY = Path("/dev/shm")
 _ROOM = 6 << 30  # bytes of it that tests may need
 _TEMPLATE = "migrated_template"
+_TOPOLOGIES = {"cluster": topologies.cluster, "sentinel": topologies.sentinels}
 _numbers = itertools.count(1)
 _Report = TypeVar("_Report", pytest.TestReport, pytest.CollectReport)
 
@@ -44,6 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         # A database has 600 files. ext4 takes 30 to 300 ms of a core to create them, memory takes 12 ms.
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
     parser.addoption("--no-skips", action="store_true", help="a test that is skipped fails")
+    parser.addoption("--on", choices=sorted(_TOPOLOGIES), help="stream servers on several nodes")
 
 
 def pytest_report_header() -> str:
@@ -93,10 +97,18 @@ class Engines:
     settings: Settings
     valkey: Engine
     postgres: Engine
+    nodes: Topology | None = None  # of the stream, in place of `valkey`
 
     @property
     def redis_url(self) -> str:
-        return self.valkey.url
+        return self.nodes.url if self.nodes else self.valkey.url
+
+    async def empty_stream(self) -> None:
+        if self.nodes:
+            await self.nodes.empty()
+            return
+        async with redis.asyncio.Redis.from_url(self.valkey.url) as client:
+            await client.flushall()
 
     @property
     def postgres_dsn(self) -> str:
@@ -141,8 +153,13 @@ async def furnish(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="session")
-async def engines(furnish: Furnish, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engines]:
-    """Valkey and PostgreSQL as `tracker up` starts them, for the whole session."""
+async def engines(
+    furnish: Furnish, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> AsyncIterator[Engines]:
+    """Valkey and PostgreSQL as `tracker up` starts them, for the whole session.
+
+    With --on the stream is on several nodes.
+    """
     settings = resolve(Settings(data_dir=furnish(tmp_path_factory.mktemp("engines"))))
     claim = await Claim.take(settings.data_dir)
     with pytest.MonkeyPatch.context() as patch:
@@ -150,7 +167,12 @@ async def engines(furnish: Furnish, tmp_path_factory: pytest.TempPathFactory) ->
         patch.setitem(engines_postgres._POSTGRES_OPTIONS, "fsync", "off")
         valkey = await start_valkey(settings, claim)
         postgres = await start_postgres(settings, claim)
-    yield Engines(settings, valkey, postgres)
+    async with AsyncExitStack() as stack:
+        nodes = None
+        if topology := _TOPOLOGIES.get(request.config.getoption("--on")):
+            nodes = await stack.enter_async_context(topology(tmp_path_factory.mktemp("nodes") / "of"))
+            settings = replace(settings, redis_url=nodes.url)
+        yield Engines(settings, valkey, postgres, nodes)
     await asyncio.gather(valkey.stop(), postgres.stop())
     await claim.release()
 
@@ -211,7 +233,6 @@ async def databases(engines: Engines, maintenance: asyncpg.Connection) -> AsyncI
 async def database(engines: Engines, databases: Databases, tmp_path: Path) -> AsyncIterator[Settings]:
     """Settings with a migrated database of this test's own and an empty Valkey."""
     name = await databases.take()
-    async with redis.asyncio.Redis.from_url(engines.redis_url) as client:
-        await client.flushall()
+    await engines.empty_stream()
     yield replace(engines.settings, postgres_dsn=engines.dsn_of(name), data_dir=tmp_path)
     databases.give_back(name)

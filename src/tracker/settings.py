@@ -54,7 +54,11 @@ class Settings:
     secret_key_file: Path | None = None
     """File of the key that encrypts webhooks' secrets. Default: keys/secret.key in `data_dir`."""
     redis_url: str | None = None
-    """redis:// rediss:// or unix:// of a Redis >= 6.2 or Valkey >= 8. Default: the embedded Valkey."""
+    """redis:// rediss:// or unix:// of a Redis >= 6.2 or Valkey >= 8. Default: the embedded Valkey.
+
+    redis+sentinel:// and redis+cluster:// name several nodes, rediss+… those with TLS. See
+    operations/sentinel-and-cluster.md.
+    """
     postgres_dsn: str | None = None
     """postgresql:// of a PostgreSQL >= 15. Default: the embedded PostgreSQL."""
     trusted_proxies: tuple[Network, ...] = ()
@@ -240,6 +244,25 @@ def _url(*schemes: str) -> Callable[[str], str]:
     return read
 
 
+def _stream_url(text: str) -> str:
+    """The stream's server, or nodes that know it: redis+cluster://h:p,h:p and redis+sentinel://h:p,h:p/name."""
+    _url(*_STREAM_SCHEMES)(text)
+    parts = urlsplit(text)
+    kind, name = parts.scheme.partition("+")[2], parts.path.strip("/")
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    if kind and not all(urlsplit(f"//{host}").hostname for host in hosts):
+        raise ValueError("a node has no address: name them as host:port,host:port")
+    if not kind and len(hosts) > 1:
+        raise ValueError("it names several servers: begin it with redis+sentinel:// or redis+cluster://")
+    if kind == "sentinel" and (not name or "/" in name):
+        raise ValueError("it does not end with /NAME: the name under which the sentinels know the primary")
+    if kind == "cluster" and name:
+        raise ValueError(
+            "nothing may follow the nodes of a cluster but ?options: all its keys are in database 0"
+        )
+    return text
+
+
 def _check_port(host: str) -> None:
     try:
         _ = urlsplit(f"//{host}").port
@@ -307,6 +330,12 @@ def _rate(text: str) -> Rate:
         raise ValueError(f"{text[:_LONGEST_SHOWN]!r} {error}") from None
 
 
+_STREAM_SCHEMES = (
+    "redis",
+    "rediss",
+    "unix",
+    *(f"{one}+{kind}" for kind in ("sentinel", "cluster") for one in ("redis", "rediss")),
+)
 _UNITS = {
     "_MS": 0.001,
     "_MB": 1 << 20,
@@ -320,7 +349,7 @@ _READERS: Mapping[str, tuple[str, _Reader]] = {
     "TRACKER_METRICS_PORT": ("metrics_port", _whole(1, 65_535)),
     "TRACKER_DATA_DIR": ("data_dir", lambda text: Path(text).expanduser()),
     "TRACKER_SECRET_KEY_FILE": ("secret_key_file", lambda text: Path(text).expanduser()),
-    "TRACKER_REDIS_URL": ("redis_url", _url("redis", "rediss", "unix")),
+    "TRACKER_REDIS_URL": ("redis_url", _stream_url),
     "TRACKER_POSTGRES_DSN": ("postgres_dsn", _url("postgresql", "postgres")),
     "TRACKER_TRUSTED_PROXIES": ("trusted_proxies", _networks),
     "TRACKER_GEOIP_DB": ("geoip_db", _paths),

@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-import redis.asyncio
 
 from tests.field.advertiser import SECRET, Advertiser, advertiser_of
 from tests.integration.api_client import api_of
@@ -21,6 +20,7 @@ from tracker.edge.catalogue.advertiser_secrets import AdvertiserSecrets
 from tracker.ops.doctor import report
 from tracker.settings import Settings
 from tracker.store.conversions import refused
+from tracker.stream.client import open_client
 from tracker.stream.refused_postbacks import RefusedStream
 from workers import refused_log
 
@@ -178,7 +178,7 @@ async def dump(advertiser: Advertiser) -> str:
     ):
         found += [row[0] for row in await advertiser.fetch(f'SELECT t::text FROM "{table}" AS t')]
     assert advertiser.settings.redis_url
-    async with redis.asyncio.Redis.from_url(advertiser.settings.redis_url) as server:
+    async with open_client(advertiser.settings.redis_url) as server:
         async for key in server.scan_iter():
             kind = await server.type(key)
             content = {b"stream": server.xrange, b"hash": server.hgetall, b"string": server.get}.get(kind)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import redis.asyncio
 from httpx import AsyncClient
 
 from tests.e2e.running import free_port
@@ -28,6 +27,7 @@ from tracker.ops import ledger
 from tracker.ops.doctor import report
 from tracker.settings import Settings
 from tracker.store.catalogue.demo import load_demo
+from tracker.stream.client import open_client
 from tracker.stream.ledger import Heartbeat, StreamLedger
 from workers import click_writer
 
@@ -247,7 +247,7 @@ def _segment(data_dir: Path) -> None:
 async def test_heartbeat_of_0_1_is_withdrawn(database: Settings, left_behind: Callable[[Path], None]) -> None:
     left_behind(database.data_dir)
     identity.read(database.data_dir, 0)  # the second start knows of the killed first one
-    async with redis.asyncio.Redis.from_url(str(database.redis_url)) as client:
+    async with open_client(str(database.redis_url)) as client:
         await client.hset("edges:{0}", "0", "1720446000000 1720446000000 {}")
         await client.hset("edges:{0}", "1", "1720446000000 1720446000000 {}")
         async with edge_of(database):
@@ -261,7 +261,7 @@ async def test_heartbeat_of_0_1_is_withdrawn(database: Settings, left_behind: Ca
 
 async def test_heartbeat_of_0_1_stays_if_its_spool_is_elsewhere(database: Settings) -> None:
     assert database.redis_url
-    async with redis.asyncio.Redis.from_url(database.redis_url) as client:
+    async with open_client(database.redis_url) as client:
         await client.hset("edges:{0}", "0", "1720446000000 1720446000000 {}")
         watch = slot_watch.SlotWatch(database.redis_url, identity.read(database.data_dir, 0))
         await watch.look()
@@ -272,7 +272,7 @@ async def test_heartbeat_of_0_1_stays_if_its_spool_is_elsewhere(database: Settin
 
 
 async def test_edge_of_the_version_before_is_forgotten_beside_a_newer_one(database: Settings) -> None:
-    async with redis.asyncio.Redis.from_url(str(database.redis_url)) as client:
+    async with open_client(str(database.redis_url)) as client:
         for field in ("3", f"3/{'a' * 16}"):
             await client.hset("edges:{0}", field, '1720446000000 1720446000000 {"1": 2}')
     with pytest.raises(LookupError, match=f"is one of 3/, 3/{'a' * 16}"):
@@ -282,7 +282,7 @@ async def test_edge_of_the_version_before_is_forgotten_beside_a_newer_one(databa
 
 
 async def test_edge_of_two_is_forgotten_by_its_run_id(database: Settings) -> None:
-    async with redis.asyncio.Redis.from_url(str(database.redis_url)) as client:
+    async with open_client(str(database.redis_url)) as client:
         for run in ("a" * 16, "b" * 16):
             await client.hset("edges:{0}", str(EdgeId(3, run)), '1720446000000 1720446000000 {"1": 2}')
     with pytest.raises(LookupError, match=f"is one of 3/{'a' * 16}, 3/{'b' * 16}"):

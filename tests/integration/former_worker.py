@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import orjson
-import redis.asyncio
 
 from tracker.edge.record.ending import end
 from tracker.settings import Settings
 from tracker.store.clicks import insert as clicks
 from tracker.store.clicks.insert import Arrival, Writer
 from tracker.store.db import Connection, connect
+from tracker.stream.client import open_client
 from tracker.stream.reader import Delivery, Reader
 from tracker.stream.record import decode
 
@@ -37,7 +37,7 @@ async def _work(settings: Settings, slot: int) -> None:
     await clicks.prepare(connection)
     async with (
         Reader(settings.redis_url, slot) as reader,
-        redis.asyncio.Redis.from_url(settings.redis_url) as client,
+        open_client(settings.redis_url) as client,
     ):
         await reader.create_group()
         try:

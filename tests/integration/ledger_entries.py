@@ -7,12 +7,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-import redis.asyncio
-
 from tests.factories.clicks import a_click, outcomes_of
 from tests.integration.api_client import run_sql
 from tracker.domain.click_id import millis_of
 from tracker.settings import Settings
+from tracker.stream.client import open_client
 from tracker.stream.record import encode
 
 
@@ -79,7 +78,8 @@ class Streams:
 
 @asynccontextmanager
 async def streams_of(settings: Settings, partition: int = 0) -> AsyncIterator[Streams]:
-    async with redis.asyncio.Redis.from_url(settings.redis_url) as client:
+    assert settings.redis_url
+    async with open_client(settings.redis_url, partition) as client:
         yield Streams(client, partition)
 
 

@@ -13,7 +13,6 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
-import redis.asyncio
 from httpx import AsyncClient
 
 from tests.integration.api_client import CLICKS, api_of, run_sql
@@ -24,6 +23,7 @@ from tracker.api.http.rate_limits import AFTER_FAILURE_SECONDS, MOST_SLOWED_OF_O
 from tracker.domain.rates import read_rate
 from tracker.settings import Settings
 from tracker.store.tokens import create_token
+from tracker.stream.client import open_client
 from tracker.stream.rate_limits import Limiter
 
 pytestmark = pytest.mark.anyio
@@ -82,7 +82,7 @@ async def test_rate_limits_count_over_all_api_processes(database: Settings) -> N
 
 
 async def test_expired_limit_leaves_no_key(database: Settings) -> None:
-    async with redis.asyncio.Redis.from_url(database.redis_url or "", decode_responses=True) as client:
+    async with open_client(database.redis_url or "", decode_responses=True) as client:
         limiter = Limiter(database.redis_url or "")
         for whose in ("token:1", "address:192.0.2.7"):
             await limiter.take(whose, SLOW)
@@ -248,7 +248,7 @@ async def test_silent_server_limits_no_request(database: Settings, caplog: pytes
 
 
 async def test_full_stream_server_limits_no_request(database: Settings) -> None:
-    async with redis.asyncio.Redis.from_url(database.redis_url or "") as client:
+    async with open_client(database.redis_url or "") as client:
         before = (await client.config_get("maxmemory"))["maxmemory"]
         await client.config_set("maxmemory", 1)
         try:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from urllib.parse import urlsplit
 
 import pytest
-import redis.asyncio
 
 from tests.integration.edge_client import PATIENCE
 from tests.integration.stream_client import NOON, append, click_at
@@ -17,6 +16,7 @@ from tracker.domain.model import Counter
 from tracker.edge.record import cap_totals
 from tracker.edge.record.cap_totals import CapSums
 from tracker.settings import Settings
+from tracker.stream.client import StreamClient
 
 pytestmark = pytest.mark.anyio
 
@@ -125,20 +125,25 @@ async def test_many_counters_are_asked_about_and_the_longest_unused_forgotten(
 
 
 @asynccontextmanager
-async def limited(settings: Settings) -> AsyncIterator[tuple[Settings, redis.asyncio.Redis]]:
-    """Settings of a server that answers for partition 0 only, and a client to change that."""
+async def limited(settings: Settings) -> AsyncIterator[tuple[Settings, Callable[..., Awaitable[None]]]]:
+    """Settings of a user who may ask for partition 0 only, and a function to change that."""
     assert settings.redis_url
     name, password = "limited", "of-partitions"
-    async with redis.asyncio.Redis.from_url(settings.redis_url) as client:
-        await client.execute_command("ACL", "SETUSER", name, "on", f">{password}", "+@all", "~cap:{0}:*")
+    async with StreamClient(settings.redis_url) as client:
+        servers = await client.servers_of(range(2))
+
+        async def allow(*words: str) -> None:
+            for server in servers:
+                await server.execute_command("ACL", "SETUSER", name, *words)
+
+        await allow("on", f">{password}", "+@all", "~cap:{0}:*")
         try:
             url = urlsplit(settings.redis_url)
-            yield (
-                replace(settings, redis_url=f"{url.scheme}://{name}:{password}@{url.netloc}{url.path}"),
-                client,
-            )
+            limited_url = f"{url.scheme}://{name}:{password}@{url.netloc}{url.path}"
+            yield replace(settings, redis_url=limited_url), allow
         finally:
-            await client.execute_command("ACL", "DELUSER", name)
+            for server in servers:
+                await server.execute_command("ACL", "DELUSER", name)
 
 
 async def test_partition_that_does_not_answer_counts_as_it_was_last_known(
@@ -146,7 +151,7 @@ async def test_partition_that_does_not_answer_counts_as_it_was_last_known(
 ) -> None:
     two = replace(database, partitions=2)
     await add(two, {0: 2, 1: 3})
-    async with limited(two) as (half, client):
+    async with limited(two) as (half, allow):
         sums = CapSums(half)
         limits(sums, CAP, partitions=2)
         await sums.refresh()
@@ -154,12 +159,12 @@ async def test_partition_that_does_not_answer_counts_as_it_was_last_known(
         await sums.refresh()
         assert caplog.text.count("partition 1 does not answer") == 1, "said once"
 
-        await client.execute_command("ACL", "SETUSER", "limited", "allkeys")
+        await allow("allkeys")
         limits(sums, CAP, partitions=2)
         await sums.refresh()
         assert limits(sums, CAP, partitions=2) == [[7], [8]]
 
-        await client.execute_command("ACL", "SETUSER", "limited", "resetkeys", "~cap:{0}:*")
+        await allow("resetkeys", "~cap:{0}:*")
         await add(two, {0: 1, 1: 1})
         await sums.refresh()
         assert limits(sums, CAP, partitions=2) == [[7], [7]]

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis.asyncio
 
 from tests.factories.clicks import an_offer, outcomes_of
 from tests.integration.stream_client import DAY, NOON, SECOND, append_entries, click_at, hash_at, stored
@@ -20,6 +19,7 @@ from tracker.processes.engines.engine import resolve
 from tracker.processes.engines.valkey import start_valkey
 from tracker.settings import Settings
 from tracker.stream.appender import Appender, AppendError, Lane
+from tracker.stream.client import open_client
 from tracker.stream.record import Decision, Entry, decode, encode
 
 pytestmark = pytest.mark.anyio
@@ -193,14 +193,14 @@ async def test_count_outlives_its_period_by_an_hour(
     await outcomes(database, entry(1, CLICKS._replace(expires=expires)))
     await outcomes(database, entry(2, CLICKS._replace(expires=expires)))
     assert database.redis_url
-    async with redis.asyncio.Redis.from_url(database.redis_url) as client:
+    async with open_client(database.redis_url) as client:
         assert await client.pexpiretime(f"cap:{{0}}:{CLICKS.name}") == kept_until
 
 
 async def everything(settings: Settings) -> dict[bytes, bytes]:
     """The content of the server by key."""
     assert settings.redis_url
-    async with redis.asyncio.Redis.from_url(settings.redis_url) as client:
+    async with open_client(settings.redis_url) as client:
         return {key: await client.dump(key) for key in await client.keys("*")}
 
 

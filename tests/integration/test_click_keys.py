@@ -10,13 +10,13 @@ import random
 from typing import Any
 
 import pytest
-import redis.asyncio
 
 from tests.factories.clicks import an_offer, outcomes_of
 from tests.integration.stream_client import NOON, SECOND, append, click_at
 from tracker.domain.model import Click, Counter
 from tracker.settings import Settings
 from tracker.stream.appender import Appender, Lane, pack_answered
+from tracker.stream.client import open_client
 from tracker.stream.record import encode
 
 pytestmark = pytest.mark.anyio
@@ -58,7 +58,7 @@ async def test_call_writes_these_keys_and_no_others(database: Settings) -> None:
         lane, entries, SECOND, heartbeat=b'17 {"1": 2}', answered=pack_answered({minute: 3, minute - 60: 4})
     )
     await appender.close()
-    async with redis.asyncio.Redis.from_url(database.redis_url) as client:
+    async with open_client(database.redis_url) as client:
         assert await everything(client) == {
             b"clicks:{0}": [
                 {b"a": b"0" + binary, b"r": entries[0][1]},
@@ -104,7 +104,7 @@ async def test_visitors_are_in_buckets_of_these_names_until_these_times(
     answers = await append(database, *clicks, partition=3)
     assert [answer.outcome for answer in answers] == [0] * len(clicks)
     assert database.redis_url
-    async with redis.asyncio.Redis.from_url(database.redis_url) as client:
+    async with open_client(database.redis_url) as client:
         written: Any = await client.keys("unique:*")
         assert {key: await client.hgetall(key) for key in written} == buckets
         assert {key: await client.pexpiretime(key) for key in written} == ends

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import redis.asyncio
 
 from tests.factories.clicks import a_click, a_row, outcomes_of
 from tests.factories.clicks import store as store_rows
@@ -22,6 +21,7 @@ from tracker.store.clicks.insert import Arrival, Writer
 from tracker.store.db import connect
 from tracker.stream import partitions
 from tracker.stream.appender import Appender, Lane
+from tracker.stream.client import open_client
 from tracker.stream.reader import Reader
 from tracker.stream.record import decode, encode
 from workers import click_writer, housekeeping
@@ -173,7 +173,7 @@ async def test_full_stream_server_is_drained_all_the_same(database: Settings) ->
     assert database.redis_url
     async with Reader(database.redis_url, 0) as reader:
         await reader.create_group()
-    async with redis.asyncio.Redis.from_url(database.redis_url) as server:
+    async with open_client(database.redis_url) as server:
         limit = (await server.config_get("maxmemory"))["maxmemory"]
         await server.config_set("maxmemory", 1)
         try:

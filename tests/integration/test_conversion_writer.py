@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import redis.asyncio
 
 from tests.factories.clicks import a_click, a_row
 from tests.factories.clicks import store as store_rows
@@ -25,6 +24,7 @@ from tracker.store.conversions import postbacks as postback_log
 from tracker.store.conversions.apply_postback import take
 from tracker.store.db import Connection, connect
 from tracker.store.locks import Lock
+from tracker.stream.client import open_client
 from tracker.stream.ledger import StreamLedger
 from tracker.stream.postbacks import PostbackStream, decode, encode
 from tracker.stream.reader import UNREACHABLE
@@ -98,7 +98,7 @@ async def test_unreadable_entry_goes_to_the_dead_letters_and_unstorable_is_logge
     too_much = of_click(click, sale_amount="1000")
     await append(database, too_much)
     assert database.redis_url
-    async with redis.asyncio.Redis.from_url(database.redis_url) as client:
+    async with open_client(database.redis_url) as client:
         for record in (
             b"",
             b"\x63later",
@@ -289,7 +289,7 @@ async def test_doctor_names_stalled_parts(database: Settings) -> None:
     async with connection.transaction():
         await take(connection, [a_postback(), of_click(mint.hash())], None)
     assert database.redis_url
-    async with redis.asyncio.Redis.from_url(database.redis_url) as client:
+    async with open_client(database.redis_url) as client:
         await client.xadd("dead-postbacks:{0}", {"r": "?", "reason": "nobody knows"})
     found = await report.examine(database, "postbacks")
     assert [(finding.level, finding.text) for finding in found] == [

@@ -11,7 +11,6 @@ from time import time
 from typing import Any
 
 import pytest
-import redis.asyncio
 from httpx import AsyncClient, HTTPError, Response
 
 from tests.e2e.running import free_port
@@ -26,6 +25,7 @@ from tracker.store import db
 from tracker.store.catalogue.demo import load_demo
 from tracker.store.clicks import partitions
 from tracker.store.tokens import create_token
+from tracker.stream.client import open_client
 from workers import click_writer
 
 pytestmark = pytest.mark.anyio
@@ -456,7 +456,7 @@ async def test_repeated_request_finishes_the_work_of_a_killed_api(
     headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": "k"}
     body = {"clicks": [CLICK, CLICK]}
     async with (
-        redis.asyncio.Redis.from_url(demo.redis_url) as stream,
+        open_client(demo.redis_url) as stream,
         api_process(demo, port) as process,
         held(stream, hold=hold),
         AsyncClient(timeout=PATIENCE) as client,

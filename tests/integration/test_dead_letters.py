@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-import redis.asyncio
 
 from tests.factories.clicks import outcomes_of
 from tests.integration.stream_client import NOON, append, append_entries, click_at
 from tracker import cli
 from tracker.domain.model import Click
 from tracker.settings import Settings
+from tracker.stream.client import open_client
 from tracker.stream.dead_letters import DeadLetters
 from tracker.stream.reader import Delivery, Reader
 from tracker.stream.record import Entry, encode
@@ -30,7 +30,7 @@ DAY = 24 * 3600
 @pytest.fixture
 async def server(database: Settings) -> AsyncIterator[Any]:
     assert database.redis_url
-    async with redis.asyncio.Redis.from_url(database.redis_url, decode_responses=True) as client:
+    async with open_client(database.redis_url, decode_responses=True) as client:
         yield client
 
 
@@ -228,12 +228,14 @@ async def test_dead_letters_command_needs_a_selection(
         cli.main(["dead-letters", *words])
 
 
-async def test_letters_of_all_partitions(database: Settings, server: Any, tracker: Any) -> None:
+async def test_letters_of_all_partitions(database: Settings, tracker: Any) -> None:
     for partition in (0, 5, 63):
-        await server.xadd(f"dead:{{{partition}}}", {"id": "1-1", "reason": "x", "r": "y"}, id="7-1")
+        async with open_client(str(database.redis_url), partition) as client:
+            await client.xadd(f"dead:{{{partition}}}", {"id": "1-1", "reason": "x", "r": "y"}, id="7-1")
     assert await ids(database) == ["0:7-1", "5:7-1", "63:7-1"]
     assert await tracker("dead-letters", "replay", "5:7-1") == (0, "replayed 1\n", "")
-    ((_, fields),) = await server.xrange("clicks:{5}")
+    async with open_client(str(database.redis_url), 5, decode_responses=True) as client:
+        ((_, fields),) = await client.xrange("clicks:{5}")
     assert fields == {"r": "y"}
 
 

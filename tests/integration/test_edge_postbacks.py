@@ -8,7 +8,6 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
-import redis.asyncio
 from httpx import AsyncClient, Response
 
 from tests.factories.clicks import HASH
@@ -20,6 +19,7 @@ from tracker.domain.postback import Postback, Source
 from tracker.edge import postbacks as edge_postback
 from tracker.settings import Settings
 from tracker.stream import postbacks as stream_postbacks
+from tracker.stream.client import open_client
 from tracker.stream.postbacks import PostbackStream, decode
 
 pytestmark = pytest.mark.anyio
@@ -205,7 +205,7 @@ async def test_unstorable_postback_is_not_answered_as_stored(
     database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert database.redis_url
-    async with edge_of(database) as client, redis.asyncio.Redis.from_url(database.redis_url) as server:
+    async with edge_of(database) as client, open_client(database.redis_url) as server:
         limit = (await server.config_get("maxmemory"))["maxmemory"]
         await server.config_set("maxmemory", 1)
         full = await client.get(f"/postback?{QUERY}")

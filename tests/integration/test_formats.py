@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-import redis.asyncio
 from httpx import AsyncClient
 
 from tests.factories.clicks import outcomes_of
@@ -23,6 +22,7 @@ from tracker.ops.doctor import report
 from tracker.settings import Settings
 from tracker.store.db import connect
 from tracker.stream.appender import Appender, Lane
+from tracker.stream.client import open_client
 from tracker.stream.dead_letters import DeadLetters
 from tracker.stream.record import encode
 from workers import click_writer
@@ -56,7 +56,7 @@ async def devices(settings: Settings) -> list[str]:
 async def edge_says(settings: Settings, version: int) -> None:
     """Wait until the edge has seen the workers."""
     assert settings.redis_url
-    async with redis.asyncio.Redis.from_url(settings.redis_url) as client, asyncio.timeout(PATIENCE):
+    async with open_client(settings.redis_url) as client, asyncio.timeout(PATIENCE):
         while True:
             (word,) = [await client.get(key) async for key in client.scan_iter("formats:*")] or [b""]
             if f"clicks={version} ".encode() in (word or b""):

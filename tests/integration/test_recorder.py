@@ -33,6 +33,7 @@ from tracker.processes.engines.engine import Engine, resolve
 from tracker.processes.engines.valkey import start_valkey
 from tracker.settings import Settings
 from tracker.stream.appender import MAX_BATCH_BYTES
+from tracker.stream.client import open_client
 from tracker.stream.ledger import StreamLedger
 from tracker.stream.record import decode
 
@@ -66,7 +67,7 @@ class Stream:
 
     async def ask(self, *words: Any) -> Any:
         assert self.settings.redis_url
-        async with redis.asyncio.Redis.from_url(self.settings.redis_url, decode_responses=True) as client:
+        async with open_client(self.settings.redis_url, decode_responses=True) as client:
             return await client.execute_command(*words)
 
 

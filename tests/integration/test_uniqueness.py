@@ -9,7 +9,6 @@ import signal
 from pathlib import Path
 
 import pytest
-import redis.asyncio
 
 from tests.factories.clicks import an_offer, outcomes_of
 from tests.integration.stream_client import (
@@ -27,6 +26,7 @@ from tracker.processes.engines.engine import resolve
 from tracker.processes.engines.valkey import start_valkey
 from tracker.settings import Settings
 from tracker.stream.appender import Lane
+from tracker.stream.client import open_client
 from tracker.stream.record import Decision, Entry, decode, encode
 
 pytestmark = pytest.mark.anyio
@@ -148,7 +148,7 @@ async def test_clicks_that_waited_for_days_are_judged_too(database: Settings, wi
 async def test_visitor_is_remembered_for_its_window_and_an_hour(database: Settings, start: int) -> None:
     await append(database, click_at(start))
     assert database.redis_url
-    async with redis.asyncio.Redis.from_url(database.redis_url) as client:
+    async with open_client(database.redis_url) as client:
         (bucket,) = await client.keys("unique:*")
         kept_until = await client.pexpiretime(bucket)
     assert start + DAY + 60 * MINUTE <= kept_until <= start + 2 * DAY + 60 * MINUTE

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 import pytest
-import redis.asyncio
 
 from tests.factories.clicks import a_click
 from tracker.domain.model import Link, Visitor
@@ -18,6 +17,7 @@ from tracker.edge.record import later_log
 from tracker.edge.record.later_log import MAX_WAITING
 from tracker.edge.unmatched import MAX_TEXT, OrphanLog
 from tracker.settings import Settings
+from tracker.stream.client import open_client
 from tracker.stream.unmatched import KEPT, Orphan, OrphanStream, read
 
 pytestmark = pytest.mark.anyio
@@ -127,7 +127,7 @@ async def test_orphans_during_an_outage_are_dropped_with_one_line(
 async def test_log_goes_on_after_a_refusal(database: Settings) -> None:
     assert database.redis_url
     log = OrphanLog(database)
-    async with redis.asyncio.Redis.from_url(database.redis_url) as client, running(log):
+    async with open_client(database.redis_url) as client, running(log):
         await client.set("orphans:{0}", "in the way")
         log.note(LINK, VISITOR, NO_SECRETS, is_offer_known=False)
         while not log.dropped:

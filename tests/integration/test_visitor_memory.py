@@ -12,7 +12,6 @@ from time import time
 from typing import Any
 
 import pytest
-import redis.asyncio
 
 from tests.e2e.running import PATIENCE
 from tests.factories.clicks import a_click, an_offer, outcomes_of, pending
@@ -38,6 +37,7 @@ from tracker.settings import Settings
 from tracker.store.catalogue.demo import load_demo
 from tracker.stream import visitor_memory
 from tracker.stream.appender import Appender, Lane
+from tracker.stream.client import open_client
 from tracker.stream.record import Decision, Entry, decode, encode, network_number
 from tracker.stream.visitor_memory import VisitorMemory
 
@@ -120,7 +120,7 @@ class Stream:
 
 @asynccontextmanager
 async def stream_of(settings: Settings, memory: VisitorMemory) -> AsyncIterator[Stream]:
-    async with redis.asyncio.Redis.from_url(settings.redis_url or "", decode_responses=True) as client:
+    async with open_client(settings.redis_url or "", decode_responses=True) as client:
         stream = Stream(settings, client, memory)
         try:
             yield stream
@@ -324,7 +324,7 @@ async def test_entries_of_spools_before_the_bound_are_read(database: Settings) -
 
 
 async def test_server_that_hides_its_memory_gets_the_usual_limit(database: Settings) -> None:
-    async with redis.asyncio.Redis.from_url(database.redis_url or "") as client:
+    async with open_client(database.redis_url or "") as client:
         await client.acl_setuser("hosted", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-info"])
     parted = (database.redis_url or "").removeprefix("unix://")
     hosted = replace(database, redis_url=f"unix://hosted:@{parted}")
@@ -333,7 +333,7 @@ async def test_server_that_hides_its_memory_gets_the_usual_limit(database: Setti
             assert unknown(await stream.append(list(visitors(10)))) == 0
             assert (await stream.in_use()).allowed == 128 * MIB
     finally:
-        async with redis.asyncio.Redis.from_url(database.redis_url or "") as client:
+        async with open_client(database.redis_url or "") as client:
             await client.acl_deluser("hosted")
 
 

@@ -233,11 +233,12 @@ class _Tracker:
         assert self._settings.redis_url
         assert self._settings.postgres_dsn
         try:
-            name, version, *_ = await server_info.ask(self._settings.redis_url)
+            servers, _ = await server_info.ask_all(self._settings.redis_url)
         except UNREACHABLE as error:
             _say(f"tracker: TRACKER_REDIS_URL: {error}", sys.stderr)
         else:
-            engine.check_version("TRACKER_REDIS_URL", name, version)
+            for server in servers:
+                engine.check_version("TRACKER_REDIS_URL", server.server, server.version)
         try:
             version = await db.version(self._settings.postgres_dsn)
         except db.UNREACHABLE as error:

@@ -15,6 +15,7 @@ from tracker.domain import caps
 from tracker.domain.model import Click
 from tracker.stream import keys
 from tracker.stream.connection import Connection, RefusedError, Script
+from tracker.stream.homes import homes_of
 from tracker.stream.partitions import partition_of
 from tracker.stream.record import (
     ANSWER_BYTES,
@@ -115,7 +116,7 @@ class Appender:
         memory: VisitorMemory = VisitorMemory(),  # noqa: B008 - a value
         copies: int = 1,
     ) -> None:
-        self._connection = Connection(url)
+        self._connection = Connection(homes_of(url), partition)
         self._waits = copies > 1
         self._memory = memory
         self._room = b"0"  # known once the connection is open

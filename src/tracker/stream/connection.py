@@ -7,16 +7,16 @@ left out: with them a call costs twice as much. hiredis reads the replies.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from hashlib import sha1
 from ipaddress import IPv6Address, ip_address
 from time import monotonic
 from typing import Any, Final
 
 import hiredis
-import redis.asyncio
 
 from tracker.stream.copies import LATE_SECONDS, Replicas
+from tracker.stream.homes import Homes
 
 
 class RefusedError(Exception):
@@ -70,11 +70,10 @@ class Script:
 
 
 class Connection:
-    """Sends commands and awaits their replies, one call at a time."""
+    """Sends commands about one partition and awaits their replies, one call at a time."""
 
-    def __init__(self, url: str) -> None:
-        # Any: redis-py has no types here.
-        self._made: Any = redis.asyncio.ConnectionPool.from_url(url, protocol=2).make_connection()  # type: ignore[no-untyped-call]
+    def __init__(self, homes: Homes, partition: int) -> None:
+        self._made: Any = homes.pool(partition, protocol=2).make_connection()
         self._replies: _Replies | None = None
         self._replicas = Replicas()
         self.is_copied = True
@@ -126,19 +125,38 @@ class Connection:
     async def ask(self, commands: Sequence[Sequence[bytes]], within: float) -> list[Any]:
         """The replies to some commands, which go in one write.
 
+        If the partition has moved to another server, they go there, all of them: so a command must be one
+        that may be repeated.
+
         Raises:
             RefusedError: the server refused one of them.
             ConnectionError: the connection was closed before the last reply.
             TimeoutError: the last reply did not come within so many seconds.
         """
-        assert self._replies is not None
-        waiting = self._replies.wait_for(len(commands), within)
-        self._transport.write(b"".join([pack(words) for words in commands]))
-        replies = await waiting
+        until = monotonic() + within
+        replies = await self._send(commands, within)
+        for reply in replies:
+            if isinstance(reply, RefusedError):
+                if reply.kind != "MOVED":
+                    raise reply
+                return await self._ask_there(commands, until)
+        return replies
+
+    async def _ask_there(self, commands: Sequence[Sequence[bytes]], until: float) -> list[Any]:
+        """The replies of the server that has the partition now. It may say that it has not, too."""
+        async with asyncio.timeout(until - monotonic()):
+            await self.open()
+        replies = await self._send(commands, until - monotonic())
         for reply in replies:
             if isinstance(reply, RefusedError):
                 raise reply
         return replies
+
+    def _send(self, commands: Sequence[Sequence[bytes]], within: float) -> Awaitable[list[Any]]:
+        assert self._replies is not None
+        waiting = self._replies.wait_for(len(commands), within)
+        self._transport.write(b"".join([pack(words) for words in commands]))
+        return waiting
 
     async def close(self) -> None:
         """Close the connection. Replies that are still due are dropped."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from tracker.errors import UserError
 from tracker.settings import MAX_PARTITIONS
 from tracker.stream import keys, ledger_scripts
-from tracker.stream.client import StreamClient, open_client
+from tracker.stream.client import StreamClient
 from tracker.stream.record import hash_of, in_oldest
 
 _ID = re.compile(r"([0-9]{1,2}):([0-9]{1,20}-[0-9]{1,20})")
@@ -59,27 +59,25 @@ class DeadLetters(StreamClient):
     """The dead letters of all partitions. Its methods raise UNREACHABLE of tracker.stream.reader."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(open_client(url, socket_timeout=_PATIENCE_SECONDS))
+        super().__init__(url, socket_timeout=_PATIENCE_SECONDS)
         self._replay = self._client.register_script(ledger_scripts.script("replay.lua"))
         self._drop = self._client.register_script(ledger_scripts.script("drop.lua"))
 
     async def count(self) -> int:
         """How many there are."""
-        async with self._client.pipeline(transaction=False) as pipe:
-            for partition in range(MAX_PARTITIONS):
-                pipe.xlen(keys.dead(partition))
-            return sum(map(int, await pipe.execute()))
+        lengths = await self.each(range(MAX_PARTITIONS), lambda pipe, number: pipe.xlen(keys.dead(number)))
+        return sum(int(length) for (length,) in lengths)
 
     async def all(self) -> AsyncIterator[DeadLetter]:
         """All dead letters of this moment, by partition, oldest first. Later ones are left out."""
         for partition in range(MAX_PARTITIONS):
-            if newest := await self._client.xrevrange(keys.dead(partition), count=1):
+            if newest := await self.of(partition).xrevrange(keys.dead(partition), count=1):
                 async for letter in self._upto(partition, newest[0][0]):
                     yield letter
 
     async def _upto(self, partition: int, newest: bytes) -> AsyncIterator[DeadLetter]:
-        after = b"-"
-        while entries := await self._client.xrange(keys.dead(partition), after, newest, count=_CHUNK):
+        after, dead = b"-", keys.dead(partition)
+        while entries := await self.of(partition).xrange(dead, after, newest, count=_CHUNK):
             for place, fields in entries:
                 yield DeadLetter(partition, place, fields)
             if place == newest:
@@ -96,7 +94,9 @@ class DeadLetters(StreamClient):
         if match is None:
             raise NoSuchLetterError(f"{id_!r} is not the id of a dead letter, such as 0:1764086401234-0")
         partition, place = int(match[1]), match[2].encode()
-        entries = await self._client.xrange(keys.dead(partition), place, place) if _fits(place) else []
+        entries = []
+        if partition < MAX_PARTITIONS and _fits(place):
+            entries = await self.of(partition).xrange(keys.dead(partition), place, place)
         if not entries:
             raise NoSuchLetterError(f"there is no dead letter {id_}: replayed or dropped already?")
         return DeadLetter(partition, *entries[0])
@@ -108,11 +108,13 @@ class DeadLetters(StreamClient):
         """
         streams = [keys.dead(letter.partition), keys.clicks(letter.partition)]
         record = in_oldest(letter.fields.get(b"r", b""))
-        return bool(await self._replay(streams, [*_arguments(letter), record]))
+        client = self.of(letter.partition)
+        return bool(await self._replay(streams, [*_arguments(letter), record], client=client))
 
     async def drop(self, letter: DeadLetter) -> bool:
         """Delete a dead letter for good. False if it is gone."""
-        return bool(await self._drop([keys.dead(letter.partition)], _arguments(letter)))
+        client = self.of(letter.partition)
+        return bool(await self._drop([keys.dead(letter.partition)], _arguments(letter), client=client))
 
 
 def _fits(place: bytes) -> bool:

@@ -14,7 +14,7 @@ from typing import NamedTuple, Self
 from redis.exceptions import OutOfMemoryError
 
 from tracker.stream import keys, postbacks, record
-from tracker.stream.client import StreamClient, open_client
+from tracker.stream.client import StreamClient
 
 GONE_MILLIS = 10_000
 """A worker that has lost its slot counts for so long after it last read, with the versions of release 0.2.0.
@@ -86,7 +86,7 @@ class Formats(StreamClient):
     """Reads and says words. Its methods raise UNREACHABLE of tracker.stream.reader."""
 
     def __init__(self, url: str, partitions: int) -> None:
-        super().__init__(open_client(url))
+        super().__init__(url)
         self._partitions = partitions
         self._writers = self._client.register_script((files(__package__) / "lua" / "writers.lua").read_text())
 
@@ -95,7 +95,9 @@ class Formats(StreamClient):
         workers: list[Worker] = []
         for partition in range(self._partitions):
             arguments = [keys.GROUP, keys.CONSUMER, keys.writer_prefix(partition)]
-            for consumer, idle, holder in await self._writers([keys.clicks(partition)], arguments):
+            client = self.of(partition)
+            found = await self._writers([keys.clicks(partition)], arguments, client=client)
+            for consumer, idle, holder in found:
                 if holder or idle < GONE_MILLIS:
                     slot, word = consumer.removeprefix(keys.CONSUMER), Word.read(holder.decode())
                     workers.append(Worker(partition, slot.decode(), word, holds_slot=bool(holder)))

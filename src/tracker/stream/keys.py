@@ -20,8 +20,6 @@ REFUSED_POSTBACKS = b"refused-postbacks:{0}"
 """Stream, bounded: refused postbacks on their way to the log."""
 UNMATCHED = b"orphans:{0}"
 """Stream, bounded: the latest hits that name no known offer or affiliate."""
-COPIES_PROBE = b"copies-probe:{0}"
-"""Written by `tracker doctor`, which then asks who has it. It expires at once."""
 GROUP = b"writers"
 """The group of click writers on each stream of clicks."""
 CONSUMER = b"writer-"
@@ -84,6 +82,11 @@ def writer_prefix(partition: int) -> bytes:
 def writer(partition: int, slot: int) -> bytes:
     """The holder of a writer's slot: its token, and its word on formats."""
     return writer_prefix(partition) + b"%d" % slot
+
+
+def copies_probe(partition: int) -> bytes:
+    """Written by `tracker doctor`, which then asks who has it. It expires at once."""
+    return b"copies-probe:{%d}" % partition
 
 
 def formats(edge: str) -> bytes:

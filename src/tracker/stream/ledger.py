@@ -16,7 +16,7 @@ from tracker.domain.click_id import is_click_hash, millis_of
 from tracker.domain.unstored import Unstored
 from tracker.settings import MAX_PARTITIONS
 from tracker.stream import keys
-from tracker.stream.client import StreamClient, open_client
+from tracker.stream.client import StreamClient
 
 MINUTE = 60_000
 """Milliseconds."""
@@ -94,7 +94,7 @@ class StreamLedger(StreamClient):
     """Reads the ledger of all partitions. Its methods raise UNREACHABLE of tracker.stream.reader."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(open_client(url, socket_timeout=5))
+        super().__init__(url, socket_timeout=5)
 
     async def snapshot(self, hours: Collection[int]) -> Snapshot:
         """The counts of these hours. Those of one partition are as of one moment."""
@@ -103,7 +103,7 @@ class StreamLedger(StreamClient):
         fields: list[tuple[int, dict[bytes, bytes]]] = []
         lost: Counter[int] = Counter()
         for partition in await self._with_anything(hours):
-            async with self._client.pipeline(transaction=True) as pipe:
+            async with self.of(partition).pipeline(transaction=True) as pipe:
                 pipe.time()
                 pipe.xlen(keys.clicks(partition))
                 pipe.xlen(keys.dead(partition))
@@ -128,16 +128,16 @@ class StreamLedger(StreamClient):
         It reads heartbeats first, then the streams. A click before an edge's watermark is then on a stream or
         stored. `since`: an earlier result, which saves reading the hours before it.
         """
-        edges = await self._each(lambda pipe, partition: pipe.hgetall(keys.edges(partition)))
-        firsts = await self._each(
-            lambda pipe, partition: pipe.xrange(keys.clicks(partition), count=_LOOKED_AT)
+        edges = await self.each(_PARTITIONS, lambda pipe, partition: pipe.hgetall(keys.edges(partition)))
+        firsts = await self.each(
+            _PARTITIONS, lambda pipe, partition: pipe.xrange(keys.clicks(partition), count=_LOOKED_AT)
         )
         bounds: list[int] = []
-        for partition, entries in enumerate(firsts):
+        for partition, (entries,) in enumerate(firsts):
             # An edge whose clock is ahead may later mint hashes before the watermark that it sent.
             bounds += (
                 min(heartbeat.low_watermark, heartbeat.sent_at)
-                for heartbeat in _heartbeats(partition, edges[partition])
+                for heartbeat in _heartbeats(partition, *edges[partition])
             )
             bounds += (millis for fields in _fields(entries) if (millis := _millis(fields)) is not None)
             if len(entries) == _LOOKED_AT and bounds:
@@ -150,15 +150,17 @@ class StreamLedger(StreamClient):
         A click that is in neither, of a time before Complete-Until, is in the table if it was recorded.
         """
         partitions = await self._with_anything({minute // 60 for minute in minutes})
-        asked = [(partition, minute) for partition in partitions for minute in sorted(minutes)]
-        async with self._client.pipeline(transaction=False) as pipe:
-            for partition, minute in asked:
+        asked = sorted(minutes)
+
+        def ask(pipe: Any, partition: int) -> None:
+            for minute in asked:
                 hour, minute_of_hour = divmod(minute, 60)
                 pipe.hmget(keys.ledger(partition, hour), [f"{minute_of_hour}:{kind}" for kind in _KINDS])
-            replies = await pipe.execute()
+
         counted = [
             (minute, Counts(*(int(count or 0) for count in reply)))
-            for (_, minute), reply in zip(asked, replies, strict=True)
+            for replies in await self.each(partitions, ask)
+            for minute, reply in zip(asked, replies, strict=True)
         ]
         return Unstored(
             {minute for minute, counts in counted if counts.in_flight > 0},
@@ -168,11 +170,12 @@ class StreamLedger(StreamClient):
     async def forget(self, heartbeats: Iterable[Heartbeat]) -> None:
         """Delete heartbeats of edges that never run again."""
         for heartbeat in heartbeats:
-            await self._client.hdel(keys.edges(heartbeat.partition), heartbeat.field)
+            client = self.of(heartbeat.partition)
+            await client.hdel(keys.edges(heartbeat.partition), heartbeat.field)
 
     async def heartbeats_here(self, partition: int) -> tuple[int, list[Heartbeat]]:
         """The stream server's clock, and the heartbeats of all edges on one partition."""
-        async with self._client.pipeline(transaction=False) as pipe:
+        async with self.of(partition).pipeline(transaction=False) as pipe:
             pipe.time()
             pipe.hgetall(keys.edges(partition))
             time, edges = await pipe.execute()
@@ -201,20 +204,30 @@ class StreamLedger(StreamClient):
         return await self.deployment() or ""
 
     async def heartbeats(self) -> tuple[int, list[Heartbeat]]:
-        """The stream server's clock, and the heartbeats of all edges."""
+        """The stream server's clock, and the heartbeats of all edges, which were sent by that clock.
+
+        In a cluster it is the clock of partition 0's server.
+        """
         now = _millis_of_time(await self._client.time())
-        edges = await self._each(lambda pipe, partition: pipe.hgetall(keys.edges(partition)))
-        heartbeats = [
-            heartbeat for partition in _PARTITIONS for heartbeat in _heartbeats(partition, edges[partition])
-        ]
-        return now, heartbeats
+        clocks = {self._client: now}
+        edges = await self.each(_PARTITIONS, lambda pipe, partition: pipe.hgetall(keys.edges(partition)))
+        found: list[Heartbeat] = []
+        for partition in _PARTITIONS:
+            there = _heartbeats(partition, *edges[partition])
+            client = self.of(partition)
+            if there and client not in clocks:
+                clocks[client] = _millis_of_time(await client.time())
+            found += [
+                heartbeat._replace(sent_at=heartbeat.sent_at + now - clocks[client]) for heartbeat in there
+            ]
+        return now, found
 
     async def _lowest_in_flight(self, partition: int, since: int | None, below: int) -> list[int]:
         """The start of the first minute before a time with entries in flight, if there is one."""
         last = below // HOUR
         first = last - LEDGER_HOURS if since is None else since // HOUR
         hours = range(max(first, 0), last + 1)
-        async with self._client.pipeline(transaction=False) as pipe:
+        async with self.of(partition).pipeline(transaction=False) as pipe:
             for hour in hours:
                 pipe.hgetall(keys.ledger(partition, hour))
             counts = _counts(zip(hours, await pipe.execute(), strict=True))
@@ -222,26 +235,20 @@ class StreamLedger(StreamClient):
 
     async def _with_anything(self, hours: Collection[int]) -> list[int]:
         """The partitions with entries, heartbeats, or counts of these hours."""
-        existing = await self._each(
+        existing = await self.each(
+            _PARTITIONS,
             lambda pipe, partition: pipe.exists(
                 *(key(partition) for key in (keys.edges, keys.clicks, keys.dead)),
                 *(keys.ledger(partition, hour) for hour in hours),
-            )
+            ),
         )
-        return [partition for partition, number in enumerate(existing) if number]
-
-    async def _each(self, ask: Any) -> list[Any]:
-        async with self._client.pipeline(transaction=False) as pipe:
-            for partition in _PARTITIONS:
-                ask(pipe, partition)
-            replies: list[Any] = await pipe.execute()
-        return replies
+        return [partition for partition, (number,) in enumerate(existing) if number]
 
     async def _minutes_of(self, stream: Callable[[int], bytes]) -> Counter[int]:
         minutes: Counter[int] = Counter()
         for partition in _PARTITIONS:
             after = b"-"
-            while entries := await self._client.xrange(stream(partition), after, count=_CHUNK):
+            while entries := await self.of(partition).xrange(stream(partition), after, count=_CHUNK):
                 minutes.update((_millis(fields) or UNKNOWN) // MINUTE for fields in _fields(entries))
                 after = b"(" + entries[-1][0]
         return minutes

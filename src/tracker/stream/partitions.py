@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tracker.settings import MAX_PARTITIONS
 from tracker.stream import keys
-from tracker.stream.client import open_client
+from tracker.stream.client import StreamClient
 
 
 def partition_of(visitor_key: int, partitions: int) -> int:
@@ -18,11 +18,8 @@ async def waiting(url: str) -> dict[int, int]:
     Raises:
         UNREACHABLE: the server does not answer.
     """
-    async with (
-        open_client(url) as client,
-        client.pipeline(transaction=False) as pipe,
-    ):
-        for partition in range(MAX_PARTITIONS):
-            pipe.xlen(keys.clicks(partition))
-        lengths = await pipe.execute()
-    return {partition: length for partition, length in enumerate(lengths) if length}
+    async with StreamClient(url) as server:
+        lengths = await server.each(
+            range(MAX_PARTITIONS), lambda pipe, number: pipe.xlen(keys.clicks(number))
+        )
+    return {partition: length for partition, (length,) in enumerate(lengths) if length}

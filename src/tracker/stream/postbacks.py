@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 
 from tracker.domain.postback import Postback, Source, read_form, read_postback
 from tracker.stream import keys
-from tracker.stream.client import StreamClient, open_client
+from tracker.stream.client import ASTRAY, StreamClient
 from tracker.stream.copies import OneCopyError, Replicas
 from tracker.stream.record import Undecodable
 
@@ -72,13 +72,9 @@ class PostbackStream(StreamClient):
     """Both ends of the stream. Its methods raise UNREACHABLE of tracker.stream.reader."""
 
     def __init__(self, url: str, copies: int = 1) -> None:
-        super().__init__(
-            open_client(
-                url,
-                connections=_CONNECTIONS,
-                retry=Retry(NoBackoff(), 1),  # after a lost connection: a postback appended twice is harmless
-            )
-        )
+        # Also after a lost connection: a postback appended twice is harmless.
+        retries = {"retry": Retry(NoBackoff(), 1), "retry_on_error": list(ASTRAY)}
+        super().__init__(url, connections=_CONNECTIONS, **retries)
         self._replicas = Replicas() if copies > 1 else None
         self._append = self._client.register_script(_script("append_postback.lua"))
         self._remove = self._client.register_script(_script("remove_postbacks.lua"))

@@ -11,7 +11,7 @@ from throttled.exceptions import StoreUnavailableError
 
 from tracker.domain.rates import Rate
 from tracker.stream import keys
-from tracker.stream.client import OPTIONS
+from tracker.stream.client import open_client
 
 UNREACHABLE: tuple[type[Exception], ...] = (StoreUnavailableError, OSError, TimeoutError)
 """Errors of `Limiter.take` while the server cannot count: it is away, too slow, or full."""
@@ -28,14 +28,20 @@ class Turn(NamedTuple):
     retry_after: float  # seconds until a request is accepted. 0 if this one was
 
 
+class _Backend(RedisStoreBackend):
+    """Its own client would not find a primary that has moved."""
+
+    def __init__(self, client: Any) -> None:
+        super().__init__()
+        self._client = client
+
+
 class Limiter:
     """Counts by key. A key expires as soon as its whole rate is free again."""
 
     def __init__(self, url: str) -> None:
-        backend = RedisStoreBackend(url, {"CONNECTION_POOL_KWARGS": OPTIONS})
-        # Any: redis-py types every reply as the union of all its protocols' and options' shapes.
-        self._client: Any = backend.get_client()
-        self._action = RedisLimitAtomicAction(backend)
+        self._client = open_client(url)
+        self._action = RedisLimitAtomicAction(_Backend(self._client))
 
     async def take(self, whose: str, rate: Rate) -> Turn:
         """Take a turn out of a rate.
@@ -49,4 +55,4 @@ class Limiter:
         return Turn(bool(refused), int(left[0]), left[1], left[2])
 
     async def close(self) -> None:
-        await self._client.connection_pool.disconnect()
+        await self._client.aclose()

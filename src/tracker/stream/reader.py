@@ -12,8 +12,6 @@ from importlib.resources import files
 from itertools import islice
 from typing import Any, NamedTuple, Self
 
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from tracker.domain.model import fast
@@ -21,6 +19,7 @@ from tracker.stream import formats, keys, ledger_scripts
 from tracker.stream.client import open_client
 from tracker.stream.connection import Connection, RefusedError, Script
 from tracker.stream.copies import OneCopyError
+from tracker.stream.homes import homes_of
 
 PATIENCE_SECONDS = 5.0
 """How long a server may be silent before it counts as away."""
@@ -55,16 +54,14 @@ class Reader:
     """A writer's end of one partition."""
 
     def __init__(self, url: str, slot: int, partition: int = 0, copies: int = 1) -> None:
-        # The client must not repeat a read. A read whose reply was lost has moved entries into the backlog,
-        # and the next read would leave them behind.
         self._client = open_client(
             url,
+            partition,
             health_check_interval=30,
-            retry=Retry(NoBackoff(), 0),
             socket_connect_timeout=PATIENCE_SECONDS,
             socket_timeout=PATIENCE_SECONDS,
         )
-        self._connection = Connection(url)  # for the calls of every click
+        self._connection = Connection(homes_of(url), partition)  # for the calls of every click
         self._has_copies = copies > 1
         self._has_replica = True  # whether one confirmed the last call
         self._stream = keys.clicks(partition)

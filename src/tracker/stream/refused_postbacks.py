@@ -8,7 +8,7 @@ import orjson
 
 from tracker.domain.postback import RefusedPostback
 from tracker.stream import keys
-from tracker.stream.client import StreamClient, open_client
+from tracker.stream.client import StreamClient
 
 KEPT = 2_000
 """About how many may wait for a worker."""
@@ -22,7 +22,7 @@ class RefusedStream(StreamClient):
     """Both ends of the stream. Its methods raise UNREACHABLE of tracker.stream.reader."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(open_client(url))
+        super().__init__(url)
 
     async def append(self, refused: Iterable[RefusedPostback]) -> None:
         """Append some, oldest first."""

@@ -27,7 +27,7 @@ class OrphanStream(StreamClient):
     """The log on the stream server."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(open_client(url))
+        super().__init__(url)
 
     async def append(self, orphans: Iterable[Orphan]) -> None:
         """Log some, oldest first.

@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 
 from tracker.settings import Settings
 from tracker.stream import keys
-from tracker.stream.client import open_client
+from tracker.stream.client import StreamClient
 
 _ASSUMED = 256 << 20  # maxmemory of a server that hides its memory
 _HOUR = 3600  # seconds
@@ -56,20 +56,27 @@ async def in_use(url: str, memory: VisitorMemory) -> InUse:
     Raises:
         UNREACHABLE: the server does not answer.
     """
-    async with open_client(url) as client:
-        try:
-            info = await client.info("memory")
-        except ResponseError:  # a hosted server may hide it
-            info = {}
-        seconds, _ = await client.time()
-        async with client.pipeline(transaction=False) as pipe:
-            for partition in range(memory.partitions):
-                pipe.hgetall(keys.remembered_parts(partition))
-                pipe.get(keys.remembered(partition))
-            replies = await pipe.execute()
-    takes = [_not_free(parts, seconds // _HOUR) for parts in replies[::2]]
-    closed = sum([len((last or b"").split(b" ", 2)[-1]) for last in replies[1::2]])
-    return InUse(sum(takes), memory.allowed(info), max(takes) >= memory.room(info), closed)
+    partitions = range(memory.partitions)
+
+    def ask(pipe: Any, partition: int) -> None:
+        pipe.hgetall(keys.remembered_parts(partition))
+        pipe.get(keys.remembered(partition))
+
+    async with StreamClient(url) as server:
+        infos = [await _info(client) for client in await server.servers_of(partitions)]
+        seconds, _ = await server.of(0).time()
+        replies = await server.each(partitions, ask)
+    takes = [_not_free(parts, seconds // _HOUR) for parts, _ in replies]
+    closed = sum([len((last or b"").split(b" ", 2)[-1]) for _, last in replies])
+    least = min(infos, key=memory.allowed)
+    return InUse(sum(takes), memory.allowed(least), max(takes) >= memory.room(least), closed)
+
+
+async def _info(client: Any) -> Mapping[str, Any]:
+    try:
+        return await client.info("memory")  # type: ignore[no-any-return]
+    except ResponseError:  # a hosted server may hide it
+        return {}
 
 
 def _not_free(parts: Mapping[bytes, bytes], this_hour: int) -> int:

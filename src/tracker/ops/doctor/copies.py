@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tracker.ops.doctor.finding import Finding
-from tracker.ops.doctor.servers import UNREACHABLE_STREAM, time_limit
+from tracker.ops.doctor.servers import UNREACHABLE_STREAM, by_server, time_limit
 from tracker.settings import Settings
 from tracker.stream.server_info import ReplicaFacts, ask_replicas
 
@@ -17,7 +17,8 @@ async def check(settings: Settings) -> list[Finding]:
     assert settings.redis_url
     try:
         async with time_limit():
-            return findings(await ask_replicas(settings.redis_url, settings.append_timeout))
+            each = await ask_replicas(settings.redis_url, settings.append_timeout)
+            return [*by_server((facts.place, finding) for facts in each for finding in findings(facts))]
     except UNREACHABLE_STREAM as error:
         why = str(error) or type(error).__name__
         advice = _NOT_ZERO if "NOREPLICAS" in why else "it needs WAITAOF: Valkey, or Redis 7.2"

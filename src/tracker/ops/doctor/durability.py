@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from tracker.ops.doctor import copies
 from tracker.ops.doctor.finding import Finding, Level
-from tracker.ops.doctor.servers import StreamResult
+from tracker.ops.doctor.servers import StreamResult, by_server
 from tracker.settings import Settings
 from tracker.stream.server_info import StreamFacts
 from tracker.stream.visitor_memory import InUse
@@ -19,9 +19,9 @@ async def check(settings: Settings, stream: StreamResult) -> list[Finding]:
     if isinstance(stream, Exception):
         return [Finding("durability", "fail", "unknown, because the stream server cannot be reached")]
     return [
-        _level(stream.facts),
-        _eviction(stream.facts),
-        _memory(stream.facts),
+        *by_server(
+            (facts.place, check(facts)) for check in (_level, _eviction, _memory) for facts in stream.servers
+        ),
         *_visitors(stream.visitors, settings.unique_bytes),
         *(await copies.check(settings) if settings.copies > 1 else ()),
     ]

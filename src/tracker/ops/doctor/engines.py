@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from tracker.errors import CannotStartError
 from tracker.ops.doctor.finding import Finding
 from tracker.ops.doctor.servers import StreamResult, time_limit
@@ -20,7 +22,8 @@ def _stream(settings: Settings, stream: StreamResult) -> Finding:
     where = without_password(settings.redis_url)
     if isinstance(stream, Exception):
         return _unreachable("TRACKER_REDIS_URL", where, stream)
-    return _versioned("TRACKER_REDIS_URL", stream.facts.server, stream.facts.version, where)
+    oldest = min(stream.servers, key=lambda facts: [int(part) for part in re.findall(r"\d+", facts.version)])
+    return _versioned("TRACKER_REDIS_URL", oldest.server, oldest.version, where)
 
 
 def _strays(settings: Settings, stream: StreamResult) -> list[Finding]:

@@ -16,6 +16,7 @@ from tracker.ops.doctor import (
     formats,
     geo,
     ledger,
+    nodes,
     postbacks,
     settings,
     tokens,
@@ -32,6 +33,7 @@ _ServerCheck = Callable[[Settings, StreamResult], Awaitable[list[Finding]]]
 
 _OF_SERVERS: Mapping[str, _ServerCheck] = {
     "engines": engines.check,
+    "nodes": nodes.check,
     "durability": durability.check,
     "clock": clock.check,
     "catalogue": catalogue.check,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from tracker.ops.doctor.finding import Finding
 from tracker.settings import Settings
 from tracker.stream import partitions, server_info, visitor_memory
+from tracker.stream.homes import Server
 from tracker.stream.reader import UNREACHABLE
 from tracker.stream.server_info import StreamFacts
 from tracker.stream.visitor_memory import InUse, VisitorMemory
@@ -21,10 +22,11 @@ UNREACHABLE_STREAM: tuple[type[Exception], ...] = (*UNREACHABLE, ValueError)
 
 
 class StreamState(NamedTuple):
-    """The stream server as it is now."""
+    """The stream servers as they are now."""
 
-    facts: StreamFacts
-    skew: float  # seconds between its clock and ours
+    servers: list[StreamFacts]  # all primaries, then all replicas
+    away: list[Server]  # replicas that do not answer
+    skew: float  # seconds between our clock and that of the primary that is furthest from it
     waiting: Mapping[int, int]  # clicks by partition
     visitors: InUse
 
@@ -42,10 +44,22 @@ async def ask_stream(settings: Settings) -> StreamResult:
     assert settings.redis_url
     try:
         async with time_limit():
-            facts = await server_info.ask(settings.redis_url)
-            skew = abs(time.time() - facts.millis / 1000)
+            facts, away = await server_info.ask_all(settings.redis_url)
+            skew = max(abs(one.ahead) for one in facts if not one.place.is_replica)
             waiting = await partitions.waiting(settings.redis_url)
             visitors = await visitor_memory.in_use(settings.redis_url, VisitorMemory.of(settings))
-            return StreamState(facts, skew, waiting, visitors)
+            return StreamState(facts, away, skew, waiting, visitors)
     except UNREACHABLE_STREAM as error:
         return error
+
+
+def by_server(found: Iterable[tuple[Server, Finding]]) -> Iterator[Finding]:
+    """Findings about servers, each once. It names those that it is about, unless it is about all."""
+    places: dict[Finding, list[Server]] = {}
+    servers = set()
+    for server, finding in found:
+        places.setdefault(finding, []).append(server)
+        servers.add(server)
+    for finding, those in places.items():
+        where = ", ".join(str(server.address) for server in those)
+        yield finding if len(those) == len(servers) else finding._replace(text=f"{where}: {finding.text}")

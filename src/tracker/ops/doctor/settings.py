@@ -29,7 +29,7 @@ def _shown(value: object) -> str:
 
 
 def without_password(url: str) -> str:
-    url = re.sub(r"([?&]password=)[^&]*", r"\1***", url)
+    url = re.sub(r"([?&](?:\w+_)?password=)[^&]*", r"\1***", url)
     parts = urlsplit(url)
     if parts.password is None:
         return url
