@@ -90,7 +90,11 @@ UNKNOWN = [
     ("conversions?goal_id=sale", "goal_id", "name the one offer too, or write the id of the goal"),
     ("conversions?offer_id=3&goal_id=Lead", "goal_id", "no goal has this name or id. There is Sale of 3 (3)"),
     ("offers?advertiser_id=Play", "advertiser_id", "There is PlayGames (1)"),
-    ("clicks?affiliate_id=Gone", "affiliate_id", "the affiliate of this name is archived: write the id, 1302"),
+    (
+        "clicks?affiliate_id=Gone",
+        "affiliate_id",
+        "the affiliate of this name is archived: write the id, 1302",
+    ),
     ("clicks?affiliate_id=a%00b", "affiliate_id", "has control characters"),
     ("reports?{days}&affiliate_id=a%0Ab", "affiliate_id", "has control characters"),
     (f"clicks?affiliate_id=Ann,{'x' * 501}", "affiliate_id", f"“{'x' * 80}”: is longer than 500 characters"),
