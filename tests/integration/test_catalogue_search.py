@@ -21,7 +21,8 @@ INSERT INTO affiliate (id, name, email, external_id, tags, status) VALUES
 UPDATE affiliate SET is_archived = true WHERE id = 9;
 INSERT INTO advertiser (id, name, email, tags) VALUES (1, 'PlayGames', 'pay@games.example', '{direct}');
 INSERT INTO offer (id, name, advertiser_id, category, external_id) VALUES
-    (1, 'Puzzle', 1, 'Games', NULL), (2, 'Racing', 1, 'Games', 'R'), (3, 'Shoes', 1, 'Retail', NULL);
+    (1, 'Puzzle', 1, 'Games', NULL), (2, 'Racing', 1, 'Games', 'R'), (3, 'Shoes', 1, 'Retail', NULL),
+    (4, 'R', 1, 'Retail', NULL);
 """
 
 FOUND: list[tuple[str, list[int]]] = [
@@ -52,7 +53,7 @@ FOUND: list[tuple[str, list[int]]] = [
     ("affiliates?sort=-id", [8, 7, 3, 2, 1]),
     ("advertisers?q=games.example&tag=direct", [1]),
     ("offers?category=Games&sort=-name", [2, 1]),
-    ("offers?q=r", [2]),
+    ("offers?q=r", [4, 2]),  # a whole name before parts
     ("offers?external_id=R&advertiser_id=1", [2]),
 ]
 

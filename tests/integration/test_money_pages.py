@@ -429,21 +429,22 @@ FILES = [
     (
         "money/corrections",
         "conversion_id,payout,reason\r\n1,5.00,October\r\n",
-        ("Affiliate John Doe 513 1 -2.77 CHF", "Advertiser PlayGames 1 1 0.00 CHF"),
+        ("Affiliate John Doe 513 1 -2.77 CHF conversion_id,",),  # and nothing for the advertiser
         1,
     ),
 ]
 # A file, and what is said of its lines.
 WRONG_FILES = [
-    ("affiliate_id,kind,amount,currency,reason\n513,gift,1,CHF,x\n99,fee,1,CHF,\n", ["2 Kind", "3 Reason"]),
+    ("affiliate_id,kind,amount,currency,reason\n513,gift,1,CHF,x\n99,fee,1,CHF,\n", ["2 kind", "3 reason"]),
     (
         '{"affiliate_id": 513, "kind": "fee"}\n{"colour": 1}\n[]\n',
-        ["1 Amount", "2 has the unknown", "3 is not"],
+        ["1 amount", "2 has the unknown", "3 is not"],
     ),
     (
         '{"affiliate_id": 513, "kind": "fee", "kind": "bonus"}\n{"amount": [1]}\n',
         ["1 has a field", "2 amount is"],
     ),
+    ('{"affiliate_id": 513, "reason": "\\ud800"}\n', ["1 reason has half of a character"]),
     ("513,2.50\n", ["File: "]),
     (" ", ["Choose a file, or paste its lines."]),
 ]
@@ -481,3 +482,15 @@ async def test_wrong_lines_of_a_file_are_named(site: Site) -> None:
         shown = text_of(browser.text)
         assert all(one in shown for one in said), shown
     assert await site.sql(_COUNT) == [(0,)]
+
+
+@pytest.mark.parametrize(("charset", "text"), [("unicode_escape", "\\ud800"), ("utf-8", "a\0b")])
+async def test_form_with_a_text_that_is_none_is_refused(site: Site, charset: str, text: str) -> None:
+    browser, path = await signed_in(site), f"{ROOT}/money/entries/upload"
+    await browser.get(path)
+    parts = [("token", browser.token), ("text", text), ("text", "the last one")]
+    body = "".join(f'--x\r\nContent-Disposition: form-data; name="{n}"\r\n\r\n{v}\r\n' for n, v in parts)
+    headers = {"Origin": browser.base, "Content-Type": f"multipart/form-data; boundary=x; charset={charset}"}
+    answer = await browser.client.post(path, content=f"{body}--x--\r\n", headers=headers)
+    assert answer.status_code == 400
+    assert "The form cannot be read." in answer.text

@@ -19,6 +19,9 @@ ROOT = "/dashboard"
 API = "/backend/open-api/v1/users"
 _MORE = """
 INSERT INTO affiliate (id, name) VALUES (701, 'Twin'), (702, 'twin'), (703, 'Doe, Sons & Co');
+INSERT INTO affiliate (id, name) SELECT id, 'Ann ' || id FROM generate_series(1001, 1201) AS id;
+INSERT INTO affiliate (id, name) VALUES (1300, 'Ann'), (1301, 'Ölberg');
+INSERT INTO affiliate (id, name, is_archived) VALUES (1302, 'Gone', true);
 UPDATE goal SET code = 'sale', name = 'Sale of ' || offer_id;
 """
 DAYS = "group_by=offer&created_from=2024-10-01"
@@ -66,6 +69,8 @@ FILTERED = [
     ("offers?advertiser_id=PlayGames", "offers?advertiser_id=1"),
     ("blocks?affiliate_id=John+Doe", "blocks?affiliate_id=513"),
     ("users?affiliate_id=John+Doe", "users?affiliate_id=513"),
+    ("users?affiliate_id=ann", "users?affiliate_id=1300"),  # more names than a list has begin so
+    ("users?affiliate_id=o%CC%88lberg", "users?affiliate_id=1301"),
     ("tokens?advertiser_id=ShopFast", "tokens?advertiser_id=2"),
     ("applications?status=all&affiliate_id=John+Doe", "applications?status=all&affiliate_id=513"),
 ]
@@ -85,6 +90,15 @@ UNKNOWN = [
     ("conversions?goal_id=sale", "goal_id", "name the one offer too, or write the id of the goal"),
     ("conversions?offer_id=3&goal_id=Lead", "goal_id", "no goal has this name or id. There is Sale of 3 (3)"),
     ("offers?advertiser_id=Play", "advertiser_id", "There is PlayGames (1)"),
+    (
+        "clicks?affiliate_id=Gone",
+        "affiliate_id",
+        "the affiliate of this name is archived: write the id, 1302",
+    ),
+    ("clicks?affiliate_id=a%00b", "affiliate_id", "has control characters"),
+    ("reports?{days}&affiliate_id=a%0Ab", "affiliate_id", "has control characters"),
+    (f"clicks?affiliate_id=Ann,{'x' * 501}", "affiliate_id", f"“{'x' * 80}”: is longer than 500 characters"),
+    (f"clicks?affiliate_id={'Ann,' * 101}", "affiliate_id", "are more than 100 names: write ids"),
 ]
 
 
@@ -100,6 +114,16 @@ async def test_filters_take_names_and_the_address_has_their_ids(site: Site) -> N
         assert why in fault_of(browser, field), path
     await browser.get(f"{ROOT}/reports?{DAYS}&affiliate_id=513&exclude_affiliate_id=599")
     assert re.findall(r'class="hint">([^<]*)', browser.text) == ["John Doe", "Test affiliate"]
+
+
+async def test_addresses_of_too_many_filters_are_refused(site: Site) -> None:
+    browser = await signed_in(site)
+    for name in ("affiliate_id", "offer_id"):
+        many = "&".join(f"{name}={number}" for number in range(1, 102))
+        await browser.get(f"{ROOT}/reports?{many}")
+        assert browser.page.status_code == 422
+        assert "more than 100 filters" in browser.text
+        assert len(browser.text) < 200_000
 
 
 # A form, its fields, and the answer's status with what is in it.

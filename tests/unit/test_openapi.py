@@ -11,11 +11,21 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from tracker.api.app import create_api
+from tracker.api.http.auth import VIEWS
+from tracker.api.http.routing import ROOT
+from tracker.api.ledger import PATH as LEDGER
 from tracker.api.openapi.document import document
 from tracker.settings import Settings
 
 Spec = dict[str, Any]
 Operation = dict[str, Any]
+
+_TELL_OF_CLICKS = (
+    *(f"clicks{rest}" for rest in ("", "/{id}", "/{id}/story", "/export")),
+    *(f"conversions{rest}" for rest in ("", "/{id}", "/export")),
+    *("reports", "balances", "statements", "statements/entries", "statements/lines"),
+)
+"""Paths of the network and of partners whose answers say up to when they are complete."""
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +48,17 @@ def test_document_is_the_same_each_time(spec: Spec) -> None:
 def test_operations_have_names_of_their_own(spec: Spec) -> None:
     names = [operation["operationId"] for _, operation in _operations(spec)]
     assert len(names) == len(set(names)) > 0
+
+
+def test_document_names_complete_until_where_answers_tell_of_clicks(spec: Spec) -> None:
+    of_network = (f"{ROOT}/{path}" for path in ("corrections", "period-closes", "test-runs/{id}"))
+    of_all = (f"{root}/{path}" for root in (ROOT, *VIEWS.values()) for path in _TELL_OF_CLICKS)
+    assert {LEDGER, *of_network, *of_all} == {
+        path
+        for path, methods in spec["paths"].items()
+        for operation in methods.values()
+        if any("Complete-Until" in answer.get("headers", ()) for answer in operation["responses"].values())
+    }
 
 
 def test_document_has_no_unused_schema(spec: Spec) -> None:

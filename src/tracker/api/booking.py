@@ -69,10 +69,14 @@ class BookingQuery(Query):
 
 
 def sums_of(bookings: Iterable[Booking]) -> list[Row]:
-    """The sums by party and currency, in the order of the parties. Currencies are never added up."""
+    """The sums by party and currency, in the order of the parties. Currencies are never added up.
+
+    What is 0 for a party is on no statement of it, so it is left out.
+    """
     found: defaultdict[tuple[str, int, str], list[Decimal]] = defaultdict(list)
-    for party, id_, currency, change in bookings:
-        found[party, id_, currency].append(Decimal(change))
+    for party, id_, currency, text in bookings:
+        if change := Decimal(text):
+            found[party, id_, currency].append(change)
     return [
         {
             "affiliate_id": id_ if party == "affiliate" else None,

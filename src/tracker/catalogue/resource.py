@@ -51,7 +51,10 @@ async def _never_wrong(_connection: Connection, _row: Row) -> Errors:
     return {}
 
 
-_SEARCH = "Only objects with this text in: {}, in any case. The one with this id is first."
+_SEARCH = (
+    "Only objects with this text in: {}, in any case. The one with this id is first, then those with this "
+    "name."
+)
 _SORT = "id, or name without regard to case. With -, the last is first."
 
 

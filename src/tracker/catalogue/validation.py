@@ -22,13 +22,15 @@ def check_storable(fields: dict[str, Any]) -> None:
     """See that PostgreSQL can store an object's texts.
 
     Raises:
-        CatalogueError: INVALID. It names a field with a NUL character or one that is nested too deeply.
+        CatalogueError: INVALID. It names a field with a NUL character or half of one (a lone surrogate),
+            or one that is nested too deeply.
     """
     for name, value in fields.items():
         try:
             text = orjson.dumps([name, value])
-        except orjson.JSONEncodeError:
-            raise invalid({_shown(name): ["is nested too deeply"]}) from None
+        except orjson.JSONEncodeError as error:
+            why = "has half of a character" if "UTF-8" in str(error) else "is nested too deeply"
+            raise invalid({_shown(name): [why]}) from None
         if _NUL.search(text):
             raise invalid({_shown(name): ["has a NUL character"]})
 

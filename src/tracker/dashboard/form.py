@@ -133,11 +133,22 @@ async def read_form(request: Request, *, takes_file: bool = False) -> Form:
     try:
         body = await _read(request, MAX_UPLOAD if takes_file else MAX_BODY)
         form = await _with_files(request, body) if media_type == _WITH_FILE else _plain(body)
+        _check_texts(form)
     except (ValueError, ClientDisconnect, MultiPartException):
         raise HTTPException(400, "The form cannot be read.") from None
-    if any("\0" in value for value in form.values()):
-        raise HTTPException(400, "The form cannot be read.")
     return form
+
+
+def _check_texts(form: Form) -> None:
+    """See that all texts of a form can be sent on. Its charset may make halves of characters.
+
+    Raises:
+        ValueError: one has such a half, or a NUL character.
+    """
+    texts = "".join(map("".join, form.pairs))
+    texts.encode()
+    if "\0" in texts:
+        raise ValueError("has a NUL character")
 
 
 def _plain(body: bytes) -> Form:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Final
@@ -11,7 +12,7 @@ from tracker.dashboard.catalogue.kinds import Kind, Names, kind_of, with_query
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import Fault
 from tracker.dashboard.visit import Visit
-from tracker.domain.normalise import trim
+from tracker.domain.normalise import composed, trim
 from tracker.reading.filters import EXCLUDE
 from tracker.store.catalogue.edit import Row
 
@@ -33,8 +34,11 @@ FILTERS: Final[Mapping[str, str]] = {
 """The filters of lists and reports that name objects, each with their table."""
 
 _MOST_NAMES: Final = 200  # objects that a field suggests
+_MOST_WRITTEN: Final = 100  # names of a form: each is searched for
 _MOST_CANDIDATES: Final = 5
 _LONGEST_NAME: Final = 500
+_LONGEST_SHOWN: Final = 80
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
 async def names_by_id(visit: Visit, ids: Mapping[str, Iterable[int]]) -> Names:
@@ -87,16 +91,20 @@ async def with_ids(visit: Visit, form: Form, tables: Mapping[str, str]) -> Form:
     that does not read the catalogue, such as a partner's, writes ids.
 
     Raises:
-        RefusedError: no object has such a name, or several have it.
+        RefusedError: no object has such a name, several have it, or there are more than _MOST_WRITTEN.
     """
     kinds = {field: kind_of(table) for field, table in tables.items()}
     read = {field: kind for field, kind in kinds.items() if kind.is_read_by(visit)}
     ids: dict[tuple[str, str], str] = {}
     wrong: dict[str, str] = {}
     above: dict[str, str] = dict(visit.request.path_params)  # the ids of objects that may have parts
+    left = _MOST_WRITTEN
     for field, kind in sorted(read.items(), key=lambda one: bool(one[1].resource.table.parent)):
-        for text in form.all(field):
+        for text in dict.fromkeys(form.all(field)):
+            left -= sum(map(_has_letter, text.split(",")))
             try:
+                if left < 0:
+                    raise ValueError(f"are more than {_MOST_WRITTEN} names: write ids")
                 ids[field, text] = above[field] = await _ids_of(visit, kind, text, above)
             except ValueError as error:
                 wrong[field] = str(error)
@@ -130,17 +138,18 @@ async def _ids_of(visit: Visit, kind: Kind, text: str, above: Mapping[str, str])
     """
     if not _has_letter(text):
         return text
-    rows = await _called_like(visit, kind, trim(text), above)
-    parts = [part for part in map(trim, text.split(",")) if part]
-    if len(parts) == 1 or _exact(rows, trim(text)):
-        return _id_of(kind, rows, trim(text))
+    whole = trim(text)
+    parts = dict.fromkeys(part for part in map(trim, text.split(",")) if part)
+    if len(parts) == 1:
+        return await _id_of(visit, kind, whole, above)
+    if len(whole) <= _LONGEST_NAME and _exact(await _called_like(visit, kind, whole, above), whole):
+        return await _id_of(visit, kind, whole, above)
     ids = []
     for part in parts:
-        rows = await _called_like(visit, kind, part, above) if _has_letter(part) else []
         try:
-            ids.append(_id_of(kind, rows, part) if _has_letter(part) else part)
+            ids.append(await _id_of(visit, kind, part, above) if _has_letter(part) else part)
         except ValueError as error:
-            raise ValueError(f"“{part[:_LONGEST_NAME]}”: {error}") from None
+            raise ValueError(f"“{part[:_LONGEST_SHOWN]}”: {error}") from None
     return ",".join(ids)
 
 
@@ -148,14 +157,20 @@ def _has_letter(text: str) -> bool:
     return any(map(str.isalpha, text))
 
 
-async def _called_like(visit: Visit, kind: Kind, text: str, above: Mapping[str, str]) -> Sequence[Row]:
-    """Objects whose names have a text in them. Of a kind that has no search, all.
+async def _called_like(
+    visit: Visit, kind: Kind, text: str, above: Mapping[str, str], *, is_archived: bool = False
+) -> Sequence[Row]:
+    """Objects whose names have a text in them, exact names first. Of a kind that has no search, all.
 
     Raises:
-        ValueError: the object is not known whose parts they are.
+        ValueError: it is no name, or the object is not known whose parts they are.
     """
     table = kind.resource.table
-    query = {"q": text[:_LONGEST_NAME]} if table.searched else {}
+    if len(text) > _LONGEST_NAME or _CONTROL.search(text):
+        raise ValueError(f"is longer than {_LONGEST_NAME} characters or has control characters")
+    query: dict[str, object] = {"q": text} if table.searched else {}
+    if is_archived:
+        query["is_archived"] = "true"
     at = {}
     if table.parent:
         whose = above.get(table.parent, "")
@@ -168,21 +183,31 @@ async def _called_like(visit: Visit, kind: Kind, text: str, above: Mapping[str, 
 
 def _exact(rows: Sequence[Row], text: str) -> list[Row]:
     """The objects with exactly this name, or this code."""
-    wanted = text.casefold()
+    wanted = composed(text).casefold()
     return [row for row in rows if wanted in (str(row.get(key) or "").casefold() for key in ("name", "code"))]
 
 
-def _id_of(kind: Kind, rows: Sequence[Row], text: str) -> str:
+async def _id_of(visit: Visit, kind: Kind, text: str, above: Mapping[str, str]) -> str:
     """The id of the one object with a name.
 
     Raises:
-        ValueError: no object has it, or several have it. The text has the candidates.
+        ValueError: no object has it, several have it, or an archived one. The text has the candidates.
     """
+    rows = await _called_like(visit, kind, text, above)
     found = _exact(rows, text)
     if len(found) == 1:
         return str(found[0]["id"])
     if found:
-        ids = " or ".join(str(row["id"]) for row in found)
-        raise ValueError(f"{len(found)} {kind.plural.lower()} have this name: write the id, {ids}")
+        raise ValueError(f"{len(found)} {kind.plural.lower()} have this name: write the id, {_listed(found)}")
+    if kind.resource.table.can_archive:
+        others = await _called_like(visit, kind, text, above, is_archived=True)
+        if archived := _exact(others, text):
+            raise ValueError(f"the {kind.noun} of this name is archived: write the id, {_listed(archived)}")
     near = ", ".join(f"{row['name']} ({row['id']})" for row in rows[:_MOST_CANDIDATES] if row.get("name"))
     raise ValueError(f"no {kind.noun} has this name or id{f'. There is {near}' if near else ''}")
+
+
+def _listed(rows: Sequence[Row]) -> str:
+    """The ids of the first candidates."""
+    more = " or another" if len(rows) > _MOST_CANDIDATES else ""
+    return " or ".join(str(row["id"]) for row in rows[:_MOST_CANDIDATES]) + more

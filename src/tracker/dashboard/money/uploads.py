@@ -13,7 +13,6 @@ from starlette.responses import Response
 
 from tracker.dashboard.asking import ask
 from tracker.dashboard.catalogue.names import names_in
-from tracker.dashboard.fault_words import field_called
 from tracker.dashboard.form import MAX_UPLOAD, Form, text_of, type_of
 from tracker.dashboard.html import Fault, html, redirect
 from tracker.dashboard.money.bookings import CORRECTIONS, ENTRIES
@@ -76,12 +75,12 @@ async def _show(
 
 
 def _problems(fault: Fault) -> list[tuple[int, str, str]]:
-    """The wrong lines: number, field, and why."""
+    """The wrong lines: number, field as the file calls it, and why."""
     found = []
     for place, why in fault.fields.items():
         if place.startswith(_OF_LINE):
             number, _, field = place.removeprefix(_OF_LINE).partition(".")
-            found.append((int(number), field and field_called(field), why))
+            found.append((int(number), field, why))
     return found
 
 

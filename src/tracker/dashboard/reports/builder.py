@@ -38,6 +38,8 @@ from tracker.store.reports.measures import MEASURES
 ACCESS: Final = Access(scopes=("reports:read",))
 
 _LIMITS: Final = (30, 50, 100, 500)
+_MOST_PARAMETERS: Final = 100  # each has a link without it, which has all the others
+_TOO_MANY: Final = f"This has more than {_MOST_PARAMETERS} filters. Write ids with commas between into one."
 _UNFINISHED = (
     "Today is not over, and it is compared with a whole day. The overview compares it with the same hours."
 )
@@ -77,6 +79,10 @@ async def _show(visit: Visit, form: Form, fault: Fault | None) -> Response:
     query = form.get("query")  # of the report that a form is about
     given = pairs(query.encode()) if query else visit.request.query_params.multi_items()
     state = state_of(given)
+    if len(state.pairs) > _MOST_PARAMETERS:
+        if not fault:
+            raise RefusedError(Fault(422, _TOO_MANY))
+        state = State(())
     if not fault:
         meant = State((await with_ids(visit, Form(state.pairs), FILTERS)).pairs)
         if meant != state or any(name == SENT for name, _ in given):

@@ -195,7 +195,10 @@ async def _read_part(
 async def _read_found(
     connection: Connection, table: Table, wanted: Wanted, part: str
 ) -> tuple[int, Sequence[tuple[str]]]:
-    """The same of a search. It has no index, so it goes through the table once for both."""
+    """The same of a search. It has no index, so it goes through the table once for both.
+
+    What has the text as its id or whole name comes first: the first part has it, of however many.
+    """
     where, values = _where(wanted.equals)
     id_ = normalise.id_(wanted.text)
     n = len(values)
@@ -206,8 +209,12 @@ WITH found AS MATERIALIZED (
     WHERE {where} AND (id = ${n + 1} OR {texts} ILIKE ANY (${n + 2}))
 )
 SELECT (SELECT count(*) FROM found), ARRAY(
-    SELECT id FROM found ORDER BY coalesce(id = ${n + 1}, false) DESC, {_order(table, wanted)} {part})"""  # noqa: S608
-    total, ids = await connection.fetchrow(statement, *values, id_, _patterns(wanted.text))
+    SELECT id FROM found
+    ORDER BY coalesce(id = ${n + 1}, false) DESC, coalesce(name ILIKE ANY (${n + 3}), false) DESC,
+        {_order(table, wanted)} {part})"""  # noqa: S608
+    patterns = _patterns(wanted.text)
+    within = [f"%{pattern}%" for pattern in patterns]
+    total, ids = await connection.fetchrow(statement, *values, id_, within, patterns)
     rows = f"""
 SELECT {as_object(table)}
 FROM {table.name} JOIN unnest($1::bigint[]) WITH ORDINALITY AS found (id, place) USING (id) ORDER BY place"""  # noqa: S608
@@ -215,10 +222,10 @@ FROM {table.name} JOIN unnest($1::bigint[]) WITH ORDINALITY AS found (id, place)
 
 
 def _patterns(text: str) -> list[str]:
-    """The patterns of a text for ILIKE. In a database of the locale C it knows the case of ASCII only."""
+    """Patterns of just a text. ILIKE knows the case of ASCII only in a database of the locale C."""
     spellings = (text.lower(), text.upper(), text.title())
     distinct = dict.fromkeys(spelling.encode().lower().decode() for spelling in spellings)
-    return [f"%{spelling.translate(_ESCAPED)}%" for spelling in distinct]
+    return [spelling.translate(_ESCAPED) for spelling in distinct]
 
 
 def _order(table: Table, wanted: Wanted) -> str:
