@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from importlib import import_module, metadata
+from importlib import import_module
 
 from tracker.errors import UserError, print_error
 from tracker.processes import logs
@@ -23,7 +23,6 @@ from tracker.processes.engines.engine import resolve
 from tracker.processes.garbage import collect_no_imports
 from tracker.settings import Settings, SettingsError
 from tracker.store import db
-from tracker.stream.reader import UNREACHABLE
 
 COMMANDS = {
     "up": "run everything: engines, edge, API and worker",
@@ -199,6 +198,14 @@ def _is_cut_off() -> bool:
     return any(event & select.POLLERR for _, event in printed.poll(0))
 
 
+class _ShowVersion(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
+        from importlib.metadata import version  # 7 ms of each command's start, and few ask
+
+        print(f"tracker {version('tracker')}")
+        parser.exit()
+
+
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     """Knows every command by name and purpose, and the arguments of the commands in `words`."""
     parser = argparse.ArgumentParser(
@@ -207,7 +214,7 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"tracker {metadata.version('tracker')}")
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version, and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, purpose in (COMMANDS | CATALOGUE).items():
         command = commands.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
@@ -233,6 +240,8 @@ def _explained(error: BaseException, settings: Settings) -> str | None:
         return (
             f"PostgreSQL cannot be reached ({why}). Is TRACKER_POSTGRES_DSN right, and does its server run?"
         )
+    from tracker.stream.reader import UNREACHABLE  # it loads Valkey's client, which most commands do without
+
     if isinstance(error, UNREACHABLE):
         return f"the stream server cannot be reached ({error}). Run `tracker doctor` for details"
     if isinstance(error, db.REFUSED):

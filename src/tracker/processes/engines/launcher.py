@@ -11,7 +11,6 @@ from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -161,8 +160,10 @@ def last_line(log: Path) -> str:
 
 def _copied(package_dir: Path) -> Path:
     """A copy of a package's programs and libraries, complete or absent, for all trackers of this version."""
+    from importlib.metadata import version  # 7 ms of each command's start, and few need it
+
     package = package_dir.name
-    copies = _COPIES / f"{package}-{metadata.version(package)}"
+    copies = _COPIES / f"{package}-{version(package)}"
     if copies.exists():
         return copies
     _COPIES.mkdir(mode=0o755, parents=True, exist_ok=True)
