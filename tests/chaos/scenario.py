@@ -149,7 +149,7 @@ async def _drained(settings: Settings) -> None:
     assert settings.redis_url
     async with Reader(settings.redis_url, slot=9) as reader:
         begun = monotonic()
-        while (spools := list(settings.data_dir.glob("spool/*"))) or await reader.waiting():
+        while (spools := list(settings.data_dir.glob("spool/*.spool"))) or await reader.waiting():
             await asyncio.sleep(0.05)
             if monotonic() > begun + PATIENCE:
                 logs = [log.read_text()[-4000:] for log in sorted(settings.data_dir.parent.glob("up-*.log"))]
