@@ -204,23 +204,16 @@ class StreamLedger(StreamClient):
         return await self.deployment() or ""
 
     async def heartbeats(self) -> tuple[int, list[Heartbeat]]:
-        """The stream server's clock, and the heartbeats of all edges, which were sent by that clock.
+        """The stream server's clock, and the heartbeats of all edges.
 
-        In a cluster it is the clock of partition 0's server.
+        In a cluster it is the clock of partition 0's server. The doctor warns if the others' differ.
         """
         now = _millis_of_time(await self._client.time())
-        clocks = {self._client: now}
         edges = await self.each(_PARTITIONS, lambda pipe, partition: pipe.hgetall(keys.edges(partition)))
-        found: list[Heartbeat] = []
-        for partition in _PARTITIONS:
-            there = _heartbeats(partition, *edges[partition])
-            client = self.of(partition)
-            if there and client not in clocks:
-                clocks[client] = _millis_of_time(await client.time())
-            found += [
-                heartbeat._replace(sent_at=heartbeat.sent_at + now - clocks[client]) for heartbeat in there
-            ]
-        return now, found
+        heartbeats = [
+            heartbeat for partition in _PARTITIONS for heartbeat in _heartbeats(partition, *edges[partition])
+        ]
+        return now, heartbeats
 
     async def _lowest_in_flight(self, partition: int, since: int | None, below: int) -> list[int]:
         """The start of the first minute before a time with entries in flight, if there is one."""
