@@ -62,7 +62,7 @@ def text_of(form: Form) -> str:
         RefusedError: there is neither.
     """
     file = form.files.get("file", b"")
-    if not (text := _decoded(file) if file else form.get("text", "")).strip():
+    if not trim(text := _decoded(file) if file else form.get("text", "")):
         raise RefusedError(Fault(422, "Choose a file, or paste its lines.", "file"))
     return text
 
@@ -78,7 +78,7 @@ def _decoded(file: bytes) -> str:
 
 def type_of(text: str) -> str:
     """The media type of lines that a person sends: JSON objects, or CSV."""
-    return "application/x-ndjson" if text.lstrip().startswith("{") else "text/csv"
+    return "application/x-ndjson" if trim(text).startswith("{") else "text/csv"
 
 
 def number_or_text(text: str) -> int | str:

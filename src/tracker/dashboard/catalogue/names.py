@@ -12,7 +12,7 @@ from tracker.dashboard.catalogue.kinds import Kind, Names, kind_of, with_query
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import Fault
 from tracker.dashboard.visit import Visit
-from tracker.domain.normalise import composed, trim
+from tracker.domain.normalise import composed, trim, word
 from tracker.reading.filters import EXCLUDE
 from tracker.store.catalogue.edit import Row
 
@@ -183,8 +183,8 @@ async def _called_like(
 
 def _exact(rows: Sequence[Row], text: str) -> list[Row]:
     """The objects with exactly this name, or this code."""
-    wanted = composed(text).casefold()
-    return [row for row in rows if wanted in (str(row.get(key) or "").casefold() for key in ("name", "code"))]
+    wanted = word(composed(text))
+    return [row for row in rows if wanted in (word(row.get(key) or "") for key in ("name", "code"))]
 
 
 async def _id_of(visit: Visit, kind: Kind, text: str, above: Mapping[str, str]) -> str:

@@ -178,7 +178,8 @@ async def _set_filters(visit: Visit, state: State) -> list[SetFilter]:
             continue
         label += " is not" if filtered.startswith(EXCLUDE) else ""
         rest = state.without((name, value)).address
-        called = ", ".join(names.get((FILTERS.get(name, ""), id_), "") for id_ in _ids(value)).strip(", ")
+        of_ids = (names.get((FILTERS.get(name, ""), id_), "") for id_ in _ids(value))
+        called = ", ".join(filter(None, of_ids))
         found.append(SetFilter(name, label, value, name == WITHOUT, rest, called))
     return found
 
