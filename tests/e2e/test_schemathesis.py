@@ -80,7 +80,11 @@ EXPLAINED: list[tuple[type[Failure], int, str, str]] = [  # finding, status, tex
                 "control characters|NUL character|visible character|e-mail address|has a comma",
                 "a pattern of the whole of Unicode helps nobody",
             ),
-            ("there is no column|no column|is not CSV|names no columns", "a file of lines is any text"),
+            (
+                "there is no column|no column|is not CSV|names no columns|it has no lines",
+                "a file of lines is any text",
+            ),
+            ("needs text of at most 500", "a value is a text or a number, and no pattern says which text"),
             ("needs at least 16 characters, 6 different", "no schema counts different characters"),
             ("Nothing is booked", "a line is of the parties and conversions that there are"),
             ("is of entry \\d+ of this", "each reference is booked once"),

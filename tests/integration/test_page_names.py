@@ -114,16 +114,18 @@ async def test_filters_take_names_and_the_address_has_their_ids(site: Site) -> N
         assert why in fault_of(browser, field), path
     await browser.get(f"{ROOT}/reports?{DAYS}&affiliate_id=513&exclude_affiliate_id=599")
     assert re.findall(r'class="hint">([^<]*)', browser.text) == ["John Doe", "Test affiliate"]
+    await browser.get(f"{ROOT}/clicks?period=all&affiliate_id=513,1302&exclude_offer_id=1")
+    for chip in ("Affiliate: John Doe, Gone (513,1302)", "Offer is not: Puzzle Quest (1)"):
+        assert chip in browser.text
 
 
-async def test_addresses_of_too_many_filters_are_refused(site: Site) -> None:
+async def test_addresses_of_too_many_parameters_are_refused(site: Site) -> None:
     browser = await signed_in(site)
-    for name in ("affiliate_id", "offer_id"):
-        many = "&".join(f"{name}={number}" for number in range(1, 102))
-        await browser.get(f"{ROOT}/reports?{many}")
-        assert browser.page.status_code == 422
-        assert "more than 100 filters" in browser.text
-        assert len(browser.text) < 200_000
+    many = "&".join(f"affiliate_id={number}" for number in range(101))
+    for page in ("reports", "clicks", "conversions", "postbacks"):
+        await browser.get(f"{ROOT}/{page}?{many}")
+        assert browser.page.status_code == 400, page
+        assert "more than 100 parameters" in browser.text, page
 
 
 # A form, its fields, and the answer's status with what is in it.

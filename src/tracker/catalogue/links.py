@@ -14,7 +14,7 @@ from tracker.catalogue.resource import MONEY, Resource
 from tracker.edge.catalogue import postback_forms
 from tracker.edge.catalogue.form_paths import ANY_HOST, key_of, read_host
 from tracker.edge.catalogue.link_forms import LinkForms
-from tracker.edge.catalogue.postback_forms import WrongForm
+from tracker.edge.catalogue.postback_forms import MAX_MATCH, MAX_NAMES, WrongForm
 from tracker.errors import Errors
 from tracker.store.catalogue import read as stored_catalogue
 from tracker.store.catalogue.edit import Reference, Row, Table
@@ -87,6 +87,7 @@ class PostbackForm(Fields):
         Field(
             description="Names that the query must have, with their values. * is any value.",
             examples=[{"a": "lsr"}],
+            json_schema_extra={"maxProperties": MAX_MATCH},
         ),
     ] = Field(default_factory=dict)
     parameters: Annotated[
@@ -94,17 +95,23 @@ class PostbackForm(Fields):
         Field(
             description='Their names and ours. "" leaves out a name that is one of ours.',
             examples=[{"subid": "click_id"}],
+            json_schema_extra={"maxProperties": MAX_NAMES},
         ),
     ] = Field(default_factory=dict)
     constants: Annotated[
         _Objects,
-        Field(description="Our names and their fixed values.", examples=[{"status": "approved"}]),
+        Field(
+            description="Our names and their fixed values.",
+            examples=[{"status": "approved"}],
+            json_schema_extra={"maxProperties": MAX_NAMES},
+        ),
     ] = Field(default_factory=dict)
     values: Annotated[
         _Objects,
         Field(
             description="By our name (status, goal, currency, sale_status): their values and ours.",
             examples=[{"status": {"lead": "pending", "sale": "approved"}}],
+            json_schema_extra={"maxProperties": MAX_NAMES},
         ),
     ] = Field(default_factory=dict)
     secret: Annotated[

@@ -23,6 +23,8 @@ MAX_BODY: Final = 64 * 1024
 """Longest form, in bytes."""
 MAX_UPLOAD: Final = 1024 * 1024
 """Longest form with a file, in bytes."""
+MOST_PARAMETERS: Final = 100
+"""Most parameters of an address with a value. A page links to itself without each, with all the others."""
 TOKEN: Final = "token"  # noqa: S105
 """The field that says which session a form belongs to."""
 
@@ -62,7 +64,7 @@ def text_of(form: Form) -> str:
         RefusedError: there is neither.
     """
     file = form.files.get("file", b"")
-    if not (text := _decoded(file) if file else form.get("text", "")).strip():
+    if not trim(text := _decoded(file) if file else form.get("text", "")):
         raise RefusedError(Fault(422, "Choose a file, or paste its lines.", "file"))
     return text
 
@@ -78,7 +80,19 @@ def _decoded(file: bytes) -> str:
 
 def type_of(text: str) -> str:
     """The media type of lines that a person sends: JSON objects, or CSV."""
-    return "application/x-ndjson" if text.lstrip().startswith("{") else "text/csv"
+    return "application/x-ndjson" if trim(text).startswith("{") else "text/csv"
+
+
+def parameters(given: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The parameters of an address that have a value. A form sends its empty fields, too.
+
+    Raises:
+        HTTPException: 400. They are more than MOST_PARAMETERS.
+    """
+    pairs = [(name, value) for name, value in given if value]
+    if len(pairs) > MOST_PARAMETERS:
+        raise HTTPException(400, f"This address has more than {MOST_PARAMETERS} parameters.")
+    return pairs
 
 
 def number_or_text(text: str) -> int | str:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, urlencode
 
+from tracker.dashboard.form import parameters
 from tracker.dashboard.reports.cell_links import WITHOUT
 from tracker.dashboard.trail import read_trail
 from tracker.dashboard.visit import Visit
@@ -36,9 +37,12 @@ class ListState(NamedTuple):
         """The state of a visit's address, or of a query. A bare address means the usual period.
 
         A period goes before times of one's own.
+
+        Raises:
+            HTTPException: 400. It has too many parameters.
         """
         given = visit.request.query_params.multi_items() if query is None else parse_qsl(query)
-        pairs = [(name, value) for name, value in given if value]
+        pairs = parameters(given)
         if any(name == "period" for name, _ in pairs):
             pairs = [pair for pair in pairs if pair[0] not in _TIMES]
         is_bare = all(name in _NO_FILTERS for name, _ in pairs)

@@ -12,7 +12,8 @@ from tracker.dashboard.catalogue.kinds import Kind, Names, kind_of, with_query
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import Fault
 from tracker.dashboard.visit import Visit
-from tracker.domain.normalise import composed, trim
+from tracker.domain import normalise
+from tracker.domain.normalise import composed, trim, word
 from tracker.reading.filters import EXCLUDE
 from tracker.store.catalogue.edit import Row
 
@@ -61,6 +62,23 @@ async def names_in(visit: Visit, rows: Iterable[Row], *tables: str) -> Names:
     found = list(rows)
     ids = {table: [row[f"{table}_id"] for row in found if row.get(f"{table}_id")] for table in tables}
     return await names_by_id(visit, {table: dict.fromkeys(some) for table, some in ids.items()})
+
+
+async def names_of_filters(visit: Visit, pairs: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], str]:
+    """What the ids of filters are called, by the filter and its value. "" where nothing has a name."""
+    ids = {
+        (name, value): [id_ for part in value.split(",") if (id_ := normalise.id_(part))]
+        for name, value in pairs
+        if name in FILTERS
+    }
+    wanted: dict[str, list[int]] = {}
+    for (name, _), some in ids.items():
+        wanted.setdefault(FILTERS[name], []).extend(some)
+    names = await names_by_id(visit, wanted)
+    return {
+        pair: ", ".join(filter(None, (names.get((FILTERS[pair[0]], id_)) for id_ in some)))
+        for pair, some in ids.items()
+    }
 
 
 async def names_of_partners(visit: Visit, rows: Iterable[Row]) -> Names:
@@ -183,8 +201,8 @@ async def _called_like(
 
 def _exact(rows: Sequence[Row], text: str) -> list[Row]:
     """The objects with exactly this name, or this code."""
-    wanted = composed(text).casefold()
-    return [row for row in rows if wanted in (str(row.get(key) or "").casefold() for key in ("name", "code"))]
+    wanted = word(composed(text))
+    return [row for row in rows if wanted in (word(row.get(key) or "") for key in ("name", "code"))]
 
 
 async def _id_of(visit: Visit, kind: Kind, text: str, above: Mapping[str, str]) -> str:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from tracker.api.kept_queries import report_filters, sight_of
 from tracker.dashboard import words
 from tracker.dashboard.asking import RefusedError, api_path, ask, download
-from tracker.dashboard.catalogue.names import FILTERS, names_by_id, with_ids
+from tracker.dashboard.catalogue.names import FILTERS, names_of_filters, with_ids
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import Fault, html, redirect
 from tracker.dashboard.navigation import Access
@@ -25,7 +25,6 @@ from tracker.dashboard.reports.rows import Lines, Way, asks_inside, ways_of
 from tracker.dashboard.reports.state import MOST_ROWS, PATH, SENT, WITHOUT, State, state_of
 from tracker.dashboard.reports.values import currencies_of
 from tracker.dashboard.visit import Visit
-from tracker.domain import normalise
 from tracker.domain.local_time import read_local
 from tracker.domain.normalise import pairs
 from tracker.people.seeing import token_of
@@ -38,8 +37,6 @@ from tracker.store.reports.measures import MEASURES
 ACCESS: Final = Access(scopes=("reports:read",))
 
 _LIMITS: Final = (30, 50, 100, 500)
-_MOST_PARAMETERS: Final = 100  # each has a link without it, which has all the others
-_TOO_MANY: Final = f"This has more than {_MOST_PARAMETERS} filters. Write ids with commas between into one."
 _UNFINISHED = (
     "Today is not over, and it is compared with a whole day. The overview compares it with the same hours."
 )
@@ -79,10 +76,6 @@ async def _show(visit: Visit, form: Form, fault: Fault | None) -> Response:
     query = form.get("query")  # of the report that a form is about
     given = pairs(query.encode()) if query else visit.request.query_params.multi_items()
     state = state_of(given)
-    if len(state.pairs) > _MOST_PARAMETERS:
-        if not fault:
-            raise RefusedError(Fault(422, _TOO_MANY))
-        state = State(())
     if not fault:
         meant = State((await with_ids(visit, Form(state.pairs), FILTERS)).pairs)
         if meant != state or any(name == SENT for name, _ in given):
@@ -169,8 +162,7 @@ class SetFilter(NamedTuple):
 
 async def _set_filters(visit: Visit, state: State) -> list[SetFilter]:
     found = []
-    ids = [(FILTERS[name], id_) for name, value in state.pairs if name in FILTERS for id_ in _ids(value)]
-    names = await names_by_id(visit, {table: [id_ for of, id_ in ids if of == table] for table, _ in ids})
+    names = await names_of_filters(visit, state.pairs)
     for name, value in state.pairs:
         filtered = value if name == WITHOUT else name
         label = words.FILTERS.get(filtered.removeprefix(EXCLUDE))
@@ -178,14 +170,8 @@ async def _set_filters(visit: Visit, state: State) -> list[SetFilter]:
             continue
         label += " is not" if filtered.startswith(EXCLUDE) else ""
         rest = state.without((name, value)).address
-        called = ", ".join(names.get((FILTERS.get(name, ""), id_), "") for id_ in _ids(value)).strip(", ")
-        found.append(SetFilter(name, label, value, name == WITHOUT, rest, called))
+        found.append(SetFilter(name, label, value, name == WITHOUT, rest, names.get((name, value), "")))
     return found
-
-
-def _ids(text: str) -> list[int]:
-    """The ids in the value of a filter."""
-    return [id_ for part in text.split(",") if (id_ := normalise.id_(part))]
 
 
 def _of_table(visit: Visit, state: State, dated: State, known: Known, answers: Answers) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from datetime import date, datetime, tzinfo
 from typing import Final, NamedTuple
 from urllib.parse import urlencode
 
+from tracker.dashboard.form import parameters
 from tracker.dashboard.html import ROOT
 from tracker.domain.local_time import zone_named
 from tracker.domain.periods import PERIODS
@@ -133,8 +134,12 @@ class State(NamedTuple):
 
 
 def state_of(given: Iterable[Pair]) -> State:
-    """The state of an address. Its form's fields are read as the parameters that they mean."""
-    pairs = [(name, value) for name, value in given if value]
+    """The state of an address. Its form's fields are read as the parameters that they mean.
+
+    Raises:
+        HTTPException: 400. It has too many parameters.
+    """
+    pairs = parameters(given)
     state = State(tuple(pair for pair in pairs if pair[0] not in _OF_FORM))
     form = State(tuple(pair for pair in pairs if pair[0] in _OF_FORM))
     state = _with_filter(_with_days(_joined(state), form), form)

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from tracker.api.partner_access.schema import CLICKS as SEEN_BY_PARTNERS
 from tracker.dashboard.asking import ask, download
-from tracker.dashboard.catalogue.names import address_with_ids
+from tracker.dashboard.catalogue.names import address_with_ids, names_of_filters
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
 from tracker.dashboard.list_state import ListState
@@ -95,7 +95,7 @@ async def _show(visit: Visit, form: Form, fault: Fault | None) -> Response:
         "wrong": [
             group for group, some in filters.items() if fault and any(fault.of(one.name) for one in some)
         ],
-        "chips": _chips(state),
+        "chips": await _chips(visit, state, is_known=fault is None),
         "per_page": _PER_PAGE,
         "formats": _FORMATS,
         "found": None,
@@ -229,14 +229,18 @@ def _filter(state: ListState, name: str) -> Filter:
     return Filter(name, FILTERS[column], value, options)
 
 
-def _chips(state: ListState) -> list[Chip]:
-    """The filters that are set."""
+async def _chips(visit: Visit, state: ListState, *, is_known: bool) -> list[Chip]:
+    """The filters that are set. `is_known`: their ids were understood, and so they may have names."""
     chips = []
+    names = await names_of_filters(visit, state.pairs) if is_known else {}
     for (name, value), without in state.besides(_TIMES):
         told, text = (value, "none") if name == WITHOUT else (name, _BOOLEANS.get(value, value))
         label = FILTERS.get(told.removeprefix(EXCLUDE), told)
         verb = " is not" if told.startswith(EXCLUDE) else ""
-        chips.append(Chip(f"{label}{verb}: {text}", without))
+        called = names.get((name, value), "")
+        chips.append(
+            Chip(f"{label}{verb}: {called} ({text})" if called else f"{label}{verb}: {text}", without)
+        )
     return chips
 
 
