@@ -82,12 +82,35 @@ class Shell:
         self._bash.communicate(timeout=PATIENCE)
 
 
-class Reader:
-    """Follows one page, in a directory of its own."""
+class House:
+    """The tracker of some pages. The first one starts it, and the others find it running."""
 
     def __init__(self, directory: Path, furnish: Furnish) -> None:
         self._directory = directory
         self._furnish = furnish
+        self._tracker: Up | None = None
+        self._started: object = None
+
+    def start(self, name: str, *options: str, **variables: str) -> Up:
+        """`name` is the one of its data directory."""
+        if self._tracker is None:
+            self._started = (name, options, variables)
+            self._tracker = Up(self._furnish(self._directory / name), *options, **variables)
+            self._tracker.wait_ready()
+        assert self._started == (name, options, variables), "pages that share a tracker start it in one way"
+        return self._tracker
+
+    def close(self) -> None:
+        if self._tracker and self._tracker.process.poll() is None:
+            self._tracker.end()
+
+
+class Reader:
+    """Follows one page, in a directory of its own."""
+
+    def __init__(self, directory: Path, house: House) -> None:
+        self._directory = directory
+        self._house = house
         self._receiver_port = free_port()
         self._tracker: Up | None = None
         self._shell: Shell | None = None
@@ -108,15 +131,13 @@ class Reader:
     def close(self) -> None:
         if self._shell:
             self._shell.close()
-        if self._tracker and self._tracker.process.poll() is None:
-            self._tracker.end()
 
     def _start(self, start: re.Match[str], shown: str) -> None:
         assert self._tracker is None, "a page starts one tracker"
         variables = dict(word.split("=", 1) for word in start["variables"].split())
         data_dir = self._directory / variables.pop("TRACKER_DATA_DIR", "var")
-        tracker = self._tracker = Up(self._furnish(data_dir), *start["options"].split(), **variables)
-        tracker.wait_ready()
+        tracker = self._tracker = self._house.start(data_dir.name, *start["options"].split(), **variables)
+        data_dir.symlink_to(tracker.data_dir)
         assert matches(shown, self._as_shown(tracker.output)), tracker.output
         self._shell = Shell(self._directory, TRACKER_PORT=str(tracker.port))
 
@@ -162,8 +183,17 @@ class Reader:
 
 
 @contextmanager
-def reader(directory: Path, furnish: Furnish) -> Iterator[Reader]:
-    following = Reader(directory, furnish)
+def house_of(directory: Path, furnish: Furnish) -> Iterator[House]:
+    house = House(directory, furnish)
+    try:
+        yield house
+    finally:
+        house.close()
+
+
+@contextmanager
+def reader(directory: Path, house: House) -> Iterator[Reader]:
+    following = Reader(directory, house)
     try:
         yield following
     finally:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import Furnish
+from tests.conftest import Furnish, open_directory
 from tests.docs.pages import PAGES, blocks, name_of
-from tests.docs.running import matches, reader
+from tests.docs.running import House, house_of, matches, reader
 
 pytestmark = [
     pytest.mark.skipif(not shutil.which("curl"), reason="the examples call curl"),
@@ -20,15 +21,43 @@ pytestmark = [
 _RUN = {"console", "sql"}
 WITH_EXAMPLES = [page for page in PAGES if any(b.language in _RUN and not b.reason for b in blocks(page))]
 
+SHARING = [  # in this order
+    [
+        "docs/guides/tokens.md",
+        "docs/operations/backup.md",
+        "README.md",
+        "docs/guides/affiliate-access.md",
+        "docs/guides/keep-a-copy.md",
+        "docs/operations/ledger.md",
+        "docs/operations/upgrade.md",
+    ],
+    ["docs/guides/create-clicks.md", "docs/guides/steer-traffic.md"],
+]
+"""Pages that are followed one after another beside one tracker: none shows what those before it have added.
 
-def run_of(page: Path) -> Any:
-    """The test of a page. Guides run with all tests. Pages of the reference have a target of their own."""
-    return pytest.param(page, id=name_of(page), marks=[pytest.mark.long] if "reference" in page.parts else [])
+A start takes three seconds of a core. The other pages have a tracker of their own.
+"""
 
 
-@pytest.mark.parametrize("page", [run_of(page) for page in WITH_EXAMPLES])
-def test_examples_work_as_written(page: Path, furnish: Furnish, tmp_path: Path) -> None:
-    with reader(tmp_path, furnish) as following:
+def runs() -> Iterator[Any]:
+    """The test of each page. Guides run with all tests. Pages of the reference have a target of their own."""
+    pages = {name_of(page): page for page in WITH_EXAMPLES}
+    shared = [name for names in SHARING for name in names]
+    for names in [*SHARING, *([name] for name in pages if name not in shared)]:
+        for name in names:
+            marks = [pytest.mark.long] if "reference" in pages[name].parts else []
+            yield pytest.param(names[0], pages[name], id=name, marks=marks)
+
+
+@pytest.fixture(scope="module")
+def house(furnish: Furnish) -> Iterator[House]:
+    with open_directory() as directory, house_of(directory, furnish) as made:
+        yield made
+
+
+@pytest.mark.parametrize(("house", "page"), list(runs()), indirect=["house"], scope="module")
+def test_examples_work_as_written(house: House, page: Path, tmp_path: Path) -> None:
+    with reader(tmp_path, house) as following:
         for block in blocks(page):
             if block.language in _RUN and not block.reason:
                 following.follow(block)
