@@ -207,7 +207,7 @@ HOSTILE: tuple[Callable[[Lost], str], ...] = (
 )
 
 
-NO_SEGMENT = '{"takes": [{"at": "", "by": "", "into": "", "segments": ["../x", "y"]}]}'
+NO_SEGMENT = '{"takes": [{"at": "", "by": "", "into": "", "segments": {"../x": 1, "y": 2}}]}'
 
 
 @pytest.mark.parametrize("put", HOSTILE)
@@ -231,6 +231,78 @@ async def test_segment_of_a_running_edge_is_left_to_it(database: Settings, lost:
     assert "is in use by a running edge" in line
     held.close()
     assert (await take(database, lost.data_dir))[0].clicks == 1
+
+
+async def test_spool_of_an_edge_that_runs_on_another_host_is_left_to_it(
+    database: Settings, lost: Lost
+) -> None:
+    """No lock of it is seen here, but the stream hears of it."""
+    lost.leave(1)
+    async with streams_of(database) as streams:
+        await streams.say(f"{SLOT}/{RUN}", int(time.time() * 1000))
+    for is_dry in (True, False):
+        with pytest.raises(UserError, match=f"edge {SLOT}/{RUN} of .* runs, and drains its spool"):
+            await take(database, lost.data_dir, is_dry=is_dry)
+
+
+async def test_clicks_that_an_edge_adds_to_a_taken_segment_are_taken_too(
+    database: Settings, lost: Lost
+) -> None:
+    """The edge of a host that was cut off goes on, and writes into the segment that it has open."""
+    segment = lost.segment(2)
+    whole = segment.path.read_bytes()
+    segment.append([lost._entry()])
+    segment.close()
+    longer = segment.path.read_bytes()
+    segment.path.write_bytes(whole)
+    assert (await take(database, lost.data_dir))[0].clicks == 2
+    segment.path.write_bytes(longer)
+    again, _ = await take(database, lost.data_dir)
+    assert (again.segments, again.earlier) == (1, 0)
+    assert (await on_stream(database)).keys() == set(lost.hashes)
+    assert (await take(database, lost.data_dir))[0].earlier == 1
+
+
+async def test_longer_segment_waits_until_what_was_copied_of_it_is_drained(
+    database: Settings, lost: Lost
+) -> None:
+    path = lost.leave(1)
+    own = database.data_dir / "spool"
+    own.mkdir(exist_ok=True)
+    (copy := own / path.name).write_bytes(path.read_bytes()[:100])
+    taken, lines = await take(database, lost.data_dir)
+    assert (taken.refused, taken.segments) == (1, 0)
+    assert "when it was shorter" in lines[0]
+    copy.unlink()
+    assert (await take(database, lost.data_dir))[0].clicks == 1
+
+
+async def test_mark_does_not_write_into_what_the_foreign_disk_has_in_its_place(
+    database: Settings, lost: Lost, tmp_path: Path
+) -> None:
+    lost.leave(1)
+    (victim := tmp_path / "victim").write_text("kept")
+    os.link(victim, lost.spool / "taken.json.new")
+    await take(database, lost.data_dir)
+    assert victim.read_text() == "kept"
+    assert (await take(database, lost.data_dir))[0].earlier == 1
+
+
+async def test_full_disk_keeps_nothing_of_a_take(database: Settings, lost: Lost) -> None:
+    lost.leave(3)
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({1000}, {1000})); "
+    limit += "import signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    assert await _run(database, lost, "-c", f"{limit}from tracker import cli; sys.exit(cli.main())") == 1
+    assert [path for path in (database.data_dir / "spool").iterdir() if ".spool" in path.name] == []
+    assert not (lost.spool / "taken.json").exists()
+
+
+async def test_dry_run_makes_no_directory(database: Settings, lost: Lost, tmp_path: Path) -> None:
+    lost.leave(1)
+    (tmp_path / "here").mkdir()
+    settings = replace(database, data_dir=tmp_path / "here" / "var")
+    assert (await take(settings, lost.data_dir, is_dry=True))[0].clicks == 1
+    assert list((tmp_path / "here").iterdir()) == []
 
 
 @pytest.mark.parametrize(("cut", "clicks", "said"), [(10, 2, "unfinished write"), (2_000, 0, "unfinished")])
@@ -270,7 +342,7 @@ async def test_directory_that_cannot_be_a_lost_spool_is_refused(
     lost.leave(1)
     own = database.data_dir / "spool"
     own.mkdir(exist_ok=True)
-    for text in ("{", '{"takes": [{"at": ""}]}', '{"takes": 1}'):
+    for text in ("{", "[" * 100_000, '{"takes": [{"at": ""}]}', '{"takes": 1}'):
         (lost.spool / "taken.json").write_text(text)
         with pytest.raises(UserError, match=r"taken\.json is not what a take has written"):
             await take(database, lost.data_dir)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
+import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -23,16 +25,23 @@ from tests.integration.replicas import Node, Pair, a_pair
 from tests.integration.stream_client import SECOND
 from tracker.domain.click_id import Mint
 from tracker.domain.model import Click, ClickRow
+from tracker.edge.record import spool_drain
 from tracker.edge.record.identity import EdgeId
 from tracker.edge.record.partitioned import PartitionedRecorder
 from tracker.edge.record.recorder import NotRecorded
-from tracker.edge.record.spool import segments
+from tracker.edge.record.spool import Spool, segments
+from tracker.edge.record.spool_drain import Drain
+from tracker.edge.record.spool_file import Call, Segment
+from tracker.ops import ledger
 from tracker.ops.doctor import copies
 from tracker.settings import OnLoss, Settings
+from tracker.store.clicks.insert import Writer
 from tracker.stream import keys
-from tracker.stream.appender import Appender, AppendError
+from tracker.stream.appender import Appender, AppendError, Lane
 from tracker.stream.reader import Reader
 from tracker.stream.record import decode, encode
+from tracker.stream.visitor_memory import VisitorMemory
+from workers.click_writer import ClickWriter
 
 pytestmark = pytest.mark.anyio
 
@@ -40,6 +49,8 @@ mint = Mint()
 _SECRET = "INSERT INTO advertiser_secret (advertiser_id, secret_hash) VALUES (1, sha256('two'))"
 LINK = "/offer/3?affiliate_id=513"
 VISITORS = 32
+APPEND_SECONDS = 1.0
+"""A replica confirms in time, however busy the machine is."""
 SECONDS_AWAY = 0.03
 """From the primary to the replica."""
 
@@ -51,8 +62,13 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
 
 
 def an_edge(pair: Pair, directory: Path, *, on_loss: OnLoss = "refuse", number: int = 2) -> Settings:
-    data_dir = directory / "edge"
-    return Settings(data_dir=data_dir, redis_url=pair.front.url, on_loss=on_loss, copies=number)
+    return Settings(
+        data_dir=directory / "edge",
+        redis_url=pair.front.url,
+        on_loss=on_loss,
+        copies=number,
+        append_timeout=APPEND_SECONDS,
+    )
 
 
 @asynccontextmanager
@@ -270,6 +286,77 @@ async def test_writer_reads_and_acknowledges_on_the_replica_too(tmp_path: Path) 
             await reader.acknowledge(batch[2:])
             assert await reader.new(10, None) == [], "it goes on without the replica"
         assert await on_stream(pair.primary) == {}
+
+
+async def test_ledger_balances_though_a_lost_server_had_stored_more_than_its_replica_has(
+    database: Settings, pair: Pair, tmp_path: Path
+) -> None:
+    """One click's acknowledgement is lost with the server, and another click's entry is."""
+    settings = replace(an_edge(pair, tmp_path), postgres_dsn=database.postgres_dsn)
+    async with recording(settings) as recorders, Reader(pair.front.url, 0, copies=2) as reader:
+        await reader.create_group()
+        await record(recorders, a_visit(1))
+        pair.link.cut()
+        await record(recorders, a_visit(2))
+        writer = ClickWriter(settings, Writer(0, 0), reader, asyncio.Event(), burst=True)
+        await writer.run()
+        assert await on_stream(pair.primary) == {}
+        await record(recorders, a_visit(3))
+        await writer.run()  # notes another batch
+        await pair.fail_over()
+        await pair.replace()
+        await drained(settings)
+        assert len(await on_stream(pair.replica)) == 3
+        await writer.run()
+        now = int(time.time()) // 60
+        told, _ = await ledger.ask(settings, range(now - 2, now + 1), verify=True)
+        assert sum(minute.rows or 0 for minute in told.minutes) == 3
+        assert [minute.difference for minute in told.minutes if minute.difference] == []
+        assert told.unbalanced == []
+
+
+async def test_spool_waits_for_a_replica_without_reading_its_segments_again(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An hour without a replica fills hundreds of segments. What the stream has of them is not sent again."""
+    settings, spool = an_edge(pair, tmp_path), Spool(tmp_path / "edge" / "spool", 0, 0, 1 << 30)
+    appender, lane, click = Appender(pair.front.url), Lane(), a_visit(1)
+    entries = [encode(click, outcomes_of(click))]
+    receipt = await appender.append(lane, entries, SECOND)
+    await appender.close()
+    spool.append(entries, b"", Call(lane.id, lane.sequence), receipt.decided)
+    spool.append([encode(click := a_visit(2), outcomes_of(click))], b"", None)
+    seen = Counter[str]()
+
+    def counted(owner: type, name: str) -> None:
+        do = getattr(owner, name)
+
+        def call(*words: object, **options: object) -> object:
+            seen[name] += 1
+            return do(*words, **options)
+
+        monkeypatch.setattr(owner, name, call)
+
+    counted(Segment, "groups")
+    counted(Appender, "append_late")
+    counted(Drain, "_is_copied")
+    pair.replica.signal(signal.SIGSTOP)
+    drain = Drain(pair.front.url, tmp_path / "edge" / "spool", VisitorMemory.of(settings), copies=2)
+    segment = spool.seal()
+    assert segment
+    drain.take(segment)
+    await drain.start()
+
+    async def has_waited() -> bool:
+        return seen["_is_copied"] == 2
+
+    monkeypatch.setattr(spool_drain, "_CALL_SECONDS", 0.5)
+    await until(has_waited)
+    assert (seen["groups"], seen["append_late"]) == (1, 1)
+    pair.replica.signal(signal.SIGCONT)
+    await drained(settings)
+    await drain.stop()
+    assert await pair.replica.ask("XLEN", keys.clicks(0)) == 2
 
 
 async def test_doctor_asks_the_replicas(pair: Pair, tmp_path: Path) -> None:

@@ -177,6 +177,18 @@ class ForeignSpool:
             raise
         return Segment(name, match["slot"], int(match["partition"]), data, found), fd
 
+    def edges(self) -> set[str]:
+        """The edges that this spool was ever of, by the directory beside it: <slot>/<run id>."""
+        names: list[str] = []
+        with suppress(OSError):
+            beside = os.open(f"../{EDGES}", _READ | os.O_DIRECTORY, dir_fd=self.fd)
+            try:
+                names = os.listdir(beside)[:MOST_FILES]
+            finally:
+                os.close(beside)
+        slots = [name.removesuffix(".run") for name in names if name.endswith(".run")]
+        return {f"{slot}/{run}" for slot in slots if (run := self.run_of(slot))}
+
     def run_of(self, slot: str) -> str:
         """The run id of the edge of a slot, from the directory beside the spool. "" if that does not say."""
         with suppress(OSError, RefusedError):

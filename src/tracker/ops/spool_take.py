@@ -12,8 +12,8 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ from tracker.errors import UserError
 from tracker.ops.foreign_spool import ForeignSpool, RefusedError, Segment, slot_of
 from tracker.settings import Settings
 from tracker.stream.appender import MAX_BATCH, Appender, AppendError
-from tracker.stream.ledger import StreamLedger
+from tracker.stream.ledger import ALIVE_MILLIS, StreamLedger
 from tracker.stream.visitor_memory import VisitorMemory
 
 MARK = "taken.json"
@@ -69,12 +69,7 @@ async def take(
         UNREACHABLE: the stream is away.
     """
     assert settings.redis_url
-    own = settings.data_dir / "spool"
-    _make(own)
-    if not os.access(own, os.W_OK | os.X_OK):
-        raise UserError(
-            f"{own} belongs to user {own.stat().st_uid}: run this command as that user, or as root"
-        )
+    own = _own_spool(settings.data_dir, is_dry=is_dry)
     foreign = ForeignSpool.open(source, {os.geteuid(), 0, own.stat().st_uid})
     try:
         if foreign.is_same(own):
@@ -83,6 +78,7 @@ async def take(
             )
         async with StreamLedger(settings.redis_url) as stream:
             here = await stream.deployment() or deployment.known(own)
+            await _check_silence(stream, foreign)
         if not any_deployment:
             _check_deployment(foreign.deployment, here)
         with _alone(own):
@@ -108,7 +104,7 @@ class _Take:
         marks = _marks(self._foreign)
         names = self._not_yet_taken(marks)
         self._check_room(names)
-        copied = [name for name in names if await self._copy(name)]
+        copied = {name: size for name in names if (size := await self._copy(name))}
         if copied and not self._is_dry:
             await self._drain(copied)
             mark = {"at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", "by": f"{who} on {socket.gethostname()}"}
@@ -118,14 +114,15 @@ class _Take:
     def _not_yet_taken(self, marks: list[dict[str, Any]]) -> list[str]:
         names = self._foreign.names()
         for mark in marks:
-            before = [name for name in names if name in mark["segments"]]
+            taken = mark["segments"]
+            before = [name for name in names if name in taken and self._foreign.size([name]) <= taken[name]]
             if before:
                 self._say(
                     f"{len(before)} segments were taken at {mark['at']} by {mark['by']} into {mark['into']}"
                 )
             self._taken.earlier += len(before)
             self._taken.edges |= {self._edge_of(slot) for name in before if (slot := slot_of(name))}
-            names = [name for name in names if name not in mark["segments"]]
+            names = [name for name in names if name not in before]
         return names
 
     def _check_room(self, names: list[str]) -> None:
@@ -138,8 +135,8 @@ class _Take:
         if size > shutil.disk_usage(self._own).free:
             raise UserError(f"{self._own} has not {size >> 20} MB left on its disk")
 
-    async def _copy(self, name: str) -> bool:
-        """Check a segment and copy it. False if it is refused."""
+    async def _copy(self, name: str) -> int:
+        """Check a segment and copy it. Returns its size, since an edge may add to it later. 0 if refused."""
         try:
             segment, fd = await asyncio.to_thread(self._foreign.lock, name)
             try:
@@ -151,9 +148,9 @@ class _Take:
         except RefusedError as error:
             self._say(f"refused: {name} {error}")
             self._taken.refused += 1
-            return False
+            return 0
         self._count(segment)
-        return True
+        return len(segment.data)
 
     def _count(self, segment: Segment) -> None:
         self._taken.segments += 1
@@ -195,7 +192,7 @@ class _Take:
         finally:
             await appender.close()
 
-    async def _drain(self, names: list[str]) -> None:
+    async def _drain(self, names: Collection[str]) -> None:
         """Wait until edges of this directory, or we, have put all segments on the stream."""
         assert self._settings.redis_url
         drain = Drain(
@@ -213,14 +210,45 @@ class _Take:
             await drain.stop()
 
     def _mark(self, marks: list[dict[str, Any]]) -> None:
-        takes = [mark | {"segments": sorted(mark["segments"])} for mark in marks]
-        text = json.dumps({"takes": takes}, indent=1).encode()
+        text = json.dumps({"takes": marks}, indent=1).encode()
         try:
             _write(self._foreign.fd, MARK, text)
         except OSError as error:
             self._say(
                 f"{self._foreign.path} cannot be marked as taken: {error.strerror}. All is on the stream"
             )
+
+
+def _own_spool(data_dir: Path, *, is_dry: bool) -> Path:
+    """The spool to take into, or if that is not there and shall not be made, the directory it would be in.
+
+    Raises:
+        UserError: this user may not write into it.
+    """
+    own = data_dir / "spool"
+    if is_dry and not own.exists():
+        return next(path for path in own.parents if path.exists())
+    _make(own)
+    if not os.access(own, os.W_OK | os.X_OK):
+        raise UserError(
+            f"{own} belongs to user {own.stat().st_uid}: run this command as that user, or as root"
+        )
+    return own
+
+
+async def _check_silence(stream: StreamLedger, foreign: ForeignSpool) -> None:
+    """An edge on another host may still write into its spool: no lock of it is seen here.
+
+    Raises:
+        UserError: an edge of this spool was heard of seconds ago.
+    """
+    now, heartbeats = await stream.heartbeats()
+    alive = {f"{each.slot}/{each.run}" for each in heartbeats if now - each.sent_at < ALIVE_MILLIS}
+    if running := sorted(alive & foreign.edges()):
+        raise UserError(
+            f"edge {running[0]} of {foreign.path} runs, and drains its spool by itself. Stop it for "
+            f"{ALIVE_MILLIS // 1000} s if you want to take its spool"
+        )
 
 
 def _make(own: Path) -> None:
@@ -252,10 +280,10 @@ def _marks(foreign: ForeignSpool) -> list[dict[str, Any]]:
         takes = json.loads(text)["takes"]
         return [
             {name: str(take[name])[:_LONGEST_SHOWN] for name in ("at", "by", "into")}
-            | {"segments": frozenset(map(str, take["segments"]))}
+            | {"segments": {name: int(size) for name, size in take["segments"].items()}}
             for take in takes
         ]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(f"{foreign.path}/{MARK} is not what a take has written: remove it") from None
 
 
@@ -276,8 +304,13 @@ def _copy(segment: Segment, own: Path) -> None:
     """Copy a segment. It gets its name once it is whole and synced: edges adopt it from then on.
 
     One that is there already was copied by a take that was killed.
+
+    Raises:
+        RefusedError: an edge has added to the segment since then.
     """
-    if (own / segment.name).exists():
+    with suppress(FileNotFoundError):
+        if (own / segment.name).stat().st_size != len(segment.data):
+            raise RefusedError("was taken when it was shorter, and is drained: repeat the command")
         return
     fd = os.open(own, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -287,19 +320,33 @@ def _copy(segment: Segment, own: Path) -> None:
 
 
 def _write(directory: int, name: str, data: bytes) -> None:
-    """Write a file and sync it, then give it its name. It belongs to the owner of the directory."""
+    """Write a file and sync it, then give it its name. It belongs to the owner of the directory.
+
+    Nothing that is there under the other name is opened: on a foreign disk it may be a device.
+
+    Raises:
+        OSError: it is not written. Nothing of it stays.
+    """
     unnamed = f"{name}.new"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK
-    fd = os.open(unnamed, flags, 0o600, dir_fd=directory)
+    with suppress(FileNotFoundError):
+        os.unlink(unnamed, dir_fd=directory)
+    fd = os.open(unnamed, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
     try:
-        if os.geteuid() == 0:
-            owner = os.fstat(directory)
-            os.fchown(fd, owner.st_uid, owner.st_gid)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-        os.fsync(fd)
+        _fill(fd, directory, data)
+        os.rename(unnamed, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except BaseException:
+        os.unlink(unnamed, dir_fd=directory)
+        raise
     finally:
         os.close(fd)
-    os.rename(unnamed, name, src_dir_fd=directory, dst_dir_fd=directory)
     os.fsync(directory)
+
+
+def _fill(fd: int, directory: int, data: bytes) -> None:
+    if os.geteuid() == 0:
+        owner = os.fstat(directory)
+        os.fchown(fd, owner.st_uid, owner.st_gid)
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+    os.fsync(fd)

@@ -206,14 +206,12 @@ class Appender:
         is_uncertain: bool,
         answered: bytes = b"",
         decided: bytes = b"",
-        waits: bool = False,
-    ) -> bool:
+    ) -> None:
         """Append a batch from a spool, whose visitors were answered. A repeated call changes nothing.
 
         `is_uncertain`: the lane's previous call had the same clicks, and may have been applied. `decided`:
         the decisions that the clicks were answered with (see Receipt), unless with their first outcomes.
-        `waits`: wait for replicas. Returns whether one of them has on disk this call, and all others since
-        the connection was opened.
+        Replicas are not waited for: a later call over the same connection may wait for this one too.
 
         Raises:
             AppendError: refused, or no answer within so many seconds.
@@ -222,7 +220,21 @@ class Appender:
         call = partial(
             self._arguments, mode, lane, sequence, entries, decided or None, answered, LANE_SECONDS
         )
-        return (await self._run(call, within, waits=waits)).is_copied
+        await self._run(call, within)
+
+    async def last_call(self, lane: bytes, within: float) -> int:
+        """The number of a lane's last call: it and all before it are done. 0 if the server knows of none.
+
+        Raises:
+            AppendError: refused, or no answer within so many seconds.
+        """
+
+        async def ask(until: float) -> int:
+            self._has_sent = True
+            (last,) = await self._connection.ask([(b"GET", self._lane + lane)], until - monotonic())
+            return int(last.partition(b" ")[0]) if last else 0
+
+        return await self._alone(ask, within)
 
     async def look(self, entries: Sequence[Entry], within: float) -> Receipt:
         """The decisions that these clicks would get now, each alone. Nothing is written.

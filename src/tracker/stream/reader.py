@@ -20,11 +20,13 @@ from tracker.stream.client import open_client
 from tracker.stream.connection import Connection, RefusedError, Script
 from tracker.stream.copies import OneCopyError
 from tracker.stream.homes import homes_of
+from tracker.stream.record import COPY
 
 PATIENCE_SECONDS = 5.0
 """How long a server may be silent before it counts as away."""
 
 _REPLICA_SECONDS = 0.1  # that a call waits for a replica: a click in the table is safe without one
+_MOST_UNSURE = 100_000  # entries: 10 MB
 _PAGE = 1000  # entries of one call: more would delay the edges' calls by milliseconds
 _ENOUGH_BYTES = 8 << 20  # of records that end a read: hostile ones have 30 KB each
 _NEW = b">"
@@ -64,6 +66,8 @@ class Reader:
         self._connection = Connection(homes_of(url), partition)  # for the calls of every click
         self._has_copies = copies > 1
         self._has_replica = True  # whether one confirmed the last call
+        self._unsure: set[int] = set()  # acknowledged, and no replica confirms it
+        self._unsure_of = 0  # the connection's opening by which they were
         self._stream = keys.clicks(partition)
         self._dead = keys.dead(partition)
         self._slots = keys.writer_prefix(partition)
@@ -165,20 +169,19 @@ class Reader:
     ) -> None:
         """Remove stored entries from the stream. Done twice, it changes nothing.
 
-        `duplicates`: the numbers of entries whose click was stored through another entry.
+        `duplicates`: the numbers of entries whose click was stored through another entry. If a copy's click
+        was, that entry was lost with its server, and with its count. So the copy counts as stored.
         """
         deliveries = iter(deliveries)
         while page := list(islice(deliveries, _PAGE)):
             await self._acknowledge_page(page, duplicates)
 
-    async def _acknowledge_page(self, deliveries: Iterable[Delivery], duplicates: AbstractSet[int]) -> None:
+    async def _acknowledge_page(self, deliveries: Sequence[Delivery], duplicates: AbstractSet[int]) -> None:
         ids: dict[tuple[int, bytes], list[bytes]] = defaultdict(list)
         for delivery in deliveries:
-            kind = (
-                ledger_scripts.DUPLICATE
-                if duplicates and delivery.number in duplicates
-                else ledger_scripts.STORED
-            )
+            kind = ledger_scripts.STORED
+            if duplicates and delivery.number in duplicates and not self._is_stored_by(delivery):
+                kind = ledger_scripts.DUPLICATE
             ids[ledger_scripts.minute_of_sound(delivery.fields), kind].append(delivery.id)
         arguments = [b"1", self._stream, *self._first_arguments, keys.GROUP]
         for (minute, kind), those in ids.items():
@@ -187,6 +190,16 @@ class Reader:
             await connection.run(_ACKNOWLEDGE, arguments, PATIENCE_SECONDS)
             if self._has_copies:  # the writer's next batch forgets which entries it has stored
                 await self._ask(connection, PATIENCE_SECONDS)
+                if not self._has_replica and len(self._unsure) < _MOST_UNSURE:
+                    self._unsure.update(delivery.number for delivery in deliveries)
+                    self._unsure_of = connection.openings
+
+    def _is_stored_by(self, delivery: Delivery) -> bool:
+        """Whether a click that was in the table came there by this entry, or by the one whose copy it is.
+
+        A replica that takes over may not have the acknowledgement. It then hands the entry out again.
+        """
+        return COPY in delivery.fields or delivery.number in self._unsure
 
     async def _ask(self, connection: Connection, within: float, *commands: Sequence[bytes]) -> list[Any]:
         """The replies. With two copies a replica has what was written, unless that takes too long.
@@ -198,6 +211,8 @@ class Reader:
         millis = _REPLICA_SECONDS * 1000 if self._has_replica else 1
         *replies, reached = await connection.ask([*commands, (b"WAIT", b"1", b"%d" % millis)], within)
         self._has_replica = reached > 0
+        if self._has_replica and connection.openings == self._unsure_of:
+            self._unsure.clear()
         return replies
 
     async def dead_letter(self, delivery: Delivery, reason: str) -> None:

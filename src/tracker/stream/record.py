@@ -75,6 +75,9 @@ _MASK: Final = (1 << 64) - 1
 _OFFER_SPREAD: Final = 0x9E3779B97F4A7C15
 _AFFILIATE_SPREAD: Final = 0xC2B2AE3D27D4EB4F
 
+COPY: Final = b"c"
+"""A field of entries that take the place of a lost server's entry, whose click may be in the table."""
+
 Entry = tuple[bytes, bytes]
 """A click on its way to the stream: its control for the script, and its record."""
 

@@ -6,14 +6,14 @@ import asyncio
 import logging
 from asyncio import Event
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from tracker.edge.record.ending import end
 from tracker.edge.record.spool import first_millis, segments
 from tracker.edge.record.spool_file import Group, Segment
-from tracker.stream.appender import MAX_BATCH, MAX_BATCH_BYTES, Appender, AppendError
+from tracker.stream.appender import MAX_BATCH, MAX_BATCH_BYTES, Appender, AppendError, Lane
 from tracker.stream.visitor_memory import VisitorMemory
 
 logger = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ class Drain:
         self._directory = directory
         self._sealed: dict[Path, Segment] = {}
         self._appenders: dict[int, Appender] = {}
+        self._lane = Lane()  # of empty calls
         self._foreign: set[Path] = set()  # at the last look, held by another edge or not adopted yet
         self._refused: set[Path] = set()  # cannot be read
         self._taken = Event()
@@ -95,9 +96,8 @@ class Drain:
     async def _drain_all(self) -> None:
         is_copied = True
         for path, segment in sorted(self._sealed.items()):
-            groups = await asyncio.to_thread(lambda held: _joined(held.groups()), segment)
-            await self._drain(segment, groups)
-            is_copied = is_copied and await self._is_copied(segment, groups)
+            await self._drain(segment)
+            is_copied = is_copied and await self._is_copied(segment)
             if is_copied:
                 segment.delete()
                 del self._sealed[path]
@@ -105,34 +105,46 @@ class Drain:
         if not is_copied:
             raise AppendError("no replica has them on disk", is_certain=False)
 
-    async def _drain(self, segment: Segment, groups: Sequence[Group]) -> None:
-        """Append a segment's groups in order. The script skips groups that an earlier try has appended."""
-        clicks, appender = segment.minutes.total(), self._appender(segment.partition)
+    async def _drain(self, segment: Segment) -> None:
+        """Append a segment's groups in order. The script skips groups that an earlier try has appended.
+
+        If the connection was opened again since, its server may lack what the former one took. All groups are
+        then sent again. Else a segment that waits for a replica is not even read: there may be many of them.
+        """
+        appender = self._appender(segment.partition)
+        if self._copies > 1 and segment.opening not in (None, appender.openings):
+            await asyncio.to_thread(segment.rewind)
+        if segment.is_drained:
+            return
+        clicks = segment.minutes.total()
+        groups = await asyncio.to_thread(lambda: _joined(segment.groups()))
+        lane, done = b"", 0
         for group in groups[segment.drained_groups :]:
-            began = asyncio.get_running_loop().time()
-            await _append(appender, group)
-            if not segment.drained_groups:
+            if group.decided and group.call.lane != lane:
+                lane = group.call.lane
+                done = await appender.last_call(lane, _CALL_SECONDS)
+            # Copies are not joined. One by one they would be drained for as long as the replica was away.
+            if group.decided and group.call.sequence <= done:
+                await asyncio.sleep(0)  # there may be thousands
+            else:
+                await _append(appender, group)
+            if segment.opening is None:
                 segment.opening = appender.openings
             segment.drained(group)
-            # At least half of the time is for live clicks.
-            await asyncio.sleep(asyncio.get_running_loop().time() - began)
+        segment.is_drained = True
         if clicks:
             logger.info("spool: %d clicks of %s are on the stream", clicks, segment.path.name)
 
-    async def _is_copied(self, segment: Segment, groups: Sequence[Group]) -> bool:
+    async def _is_copied(self, segment: Segment) -> bool:
         """Whether there are enough copies of a segment's groups on the stream.
 
-        A replica that has the last call of a connection has the ones before. If the connection was opened
-        again meanwhile, its server may lack what the former one took. All groups are then sent again.
+        A replica that has the last call of a connection has the ones before.
         """
-        if self._copies == 1 or not groups:
+        if self._copies == 1 or segment.opening is None:
             return True
         appender = self._appender(segment.partition)
-        is_copied = await _append(appender, groups[-1], waits=True)
-        if appender.openings == segment.opening:
-            return is_copied
-        await asyncio.to_thread(segment.rewind)
-        return False
+        receipt = await appender.append(self._lane, [], _CALL_SECONDS)  # a repeat writes too
+        return receipt.is_copied and appender.openings == segment.opening
 
     def _appender(self, partition: int) -> Appender:
         if partition not in self._appenders:
@@ -161,16 +173,18 @@ class Drain:
             self._sealed[path] = segment
 
 
-async def _append(appender: Appender, group: Group, *, waits: bool = False) -> bool:
-    return await appender.append_late(
+async def _append(appender: Appender, group: Group) -> None:
+    began = asyncio.get_running_loop().time()
+    await appender.append_late(
         *group.call,
         group.entries,
         _CALL_SECONDS,
         is_uncertain=group.is_uncertain,
         answered=group.answered,
         decided=group.decided,
-        waits=waits,
     )
+    # At least half of the time is for live clicks.
+    await asyncio.sleep(asyncio.get_running_loop().time() - began)
 
 
 def _joined(groups: Iterable[Group]) -> list[Group]:

@@ -57,7 +57,8 @@ class Segment:
         self.partition = partition
         self.minutes: Counter[int] = Counter()  # clicks not on the stream yet, by the minute of their hash
         self.drained_groups = 0
-        self.opening = 0  # of the connection that drained the first of them
+        self.is_drained = False  # all groups are on the stream
+        self.opening: int | None = None  # of the connection that drained the first of them
         self.size = 0
         self._fd = fd
         self._lane = lane
@@ -168,6 +169,7 @@ class Segment:
     def rewind(self) -> None:
         """Forget that groups are on the stream: its server may have been lost."""
         self.minutes, self.drained_groups = Counter(), 0
+        self.is_drained, self.opening = False, None
         for group in self.groups():
             self.minutes.update(_waiting_of(group))
 

@@ -330,9 +330,14 @@ for i = FIRST, #arguments, 2 do
     end
     if is_late then number = number == '4' and '5' or '3' end
     local answer = number .. (first or NO_HASH)
-    if copied then answer = sub(copied, (i - FIRST) / 2 * 17 + 1, (i - FIRST) / 2 * 17 + 17) end
-    if not is_look then
+    if copied then
+      answer = sub(copied, (i - FIRST) / 2 * 17 + 1, (i - FIRST) / 2 * 17 + 17)
+      -- The lost server's entry may be in the table. The writer then counts that row as this entry's.
+      call('XADD', KEYS[1], '*', 'a', answer, 'r', arguments[i + 1], 'c', '')
+    elseif not is_look then
       call('XADD', KEYS[1], '*', 'a', answer, 'r', arguments[i + 1])
+    end
+    if not is_look then
       local minute = at - at % 60000
       minutes[minute] = (minutes[minute] or 0) + 1
     end
