@@ -33,7 +33,7 @@ _MARK_ANNOUNCED = "UPDATE conversion_change SET is_announced = true WHERE id = A
 
 
 def _of_click(column: str) -> str:
-    """SQL: a value of the click, from its conversion if the click's row is not kept and the conversion has it."""
+    """SQL: a value of the click, or of its conversion if the click's row is not kept."""
     if column not in ConvertedClick._fields:
         return f"click.{column}"
     return f"CASE WHEN click.hash IS NULL THEN conversion.{column} ELSE click.{column} END AS {column}"
