@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import UTC
 from typing import Any
 
 import asyncpg
 import pytest
 
-from tests.factories.clicks import a_row
+from tests.factories.clicks import a_click, a_row
 from tests.factories.clicks import store as store_rows
+from tests.integration.api_client import api_of
 from tests.integration.kept_days import A_DAY, FIRST, day_at, drop_before, store_days
-from tests.integration.stream_client import hash_at
+from tests.integration.metrics_client import metrics_of
+from tests.integration.stream_client import append, dead_letters, hash_at
 from tests.integration.writer_client import connect_writer
+from tracker import cli
 from tracker.ops import ledger
+from tracker.ops.doctor import retention as doctor
 from tracker.settings import Settings
-from tracker.store import locks, retention
+from tracker.store import alerts, locks, retention
 from tracker.store.clicks import deltas, kept, partitions, recount
 from tracker.store.db import Connection, connect
 from tracker.store.reports import rollup_check, rollups
+from workers import click_writer, housekeeping
 
 pytestmark = pytest.mark.anyio
 
+_NO_STREAM = OSError()  # retention needs none
 _ROWS = "SELECT count(*) FROM click"
 _COUNTED = "SELECT sum(clicks)::bigint FROM click_count_part WHERE dimension = 'all_day'"
 _ALL_COUNTS = (
@@ -232,3 +240,94 @@ async def test_ledger_compares_the_rows_of_kept_days_alone(
     await connection.execute("DELETE FROM click WHERE hash >= $1", kept.hash_at(day_at(1)))
     found, _ = await ledger.ask(database, minutes, verify=True)
     assert len(found.unbalanced) == A_DAY
+
+
+@pytest.fixture
+def command(
+    database: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Any]:
+    """Runs the command with all days before yesterday's first too old. Returns its exit code and output."""
+
+    async def run(*words: str, days: int = 35) -> tuple[int, list[str], str]:
+        monkeypatch.setenv("TRACKER_POSTGRES_DSN", database.postgres_dsn or "")
+        monkeypatch.setenv("TRACKER_KEEP_DAYS", str(days))
+        capsys.readouterr()
+        code = await asyncio.to_thread(cli.main, ["retention", *words])
+        told = capsys.readouterr()
+        return code, told.out.splitlines(), told.err
+
+    return run
+
+
+async def test_command_shows_days_then_drops_them(
+    connection: Connection, command: Callable[..., Any]
+) -> None:
+    await store_days(connection, 3)
+    code, lines, told = await command("--dry-run")
+    assert code == 0
+    assert [line.split("  ")[0] for line in lines] == [str(day_at(number)) for number in range(3)]
+    assert all(line.endswith("its counts agree") for line in lines)
+    assert "3 days with 72 clicks would be dropped" in told
+    assert await connection.fetchval(_ROWS) == 3 * A_DAY
+    await connection.execute(
+        "UPDATE click_minute SET stored = 9 WHERE minute = $1", kept.millis_at(day_at(1)) // 60_000
+    )
+    code, lines, _ = await command("--dry-run", "--json")
+    assert (code, [bool(json.loads(line)["stays"]) for line in lines]) == (1, [False, True, False])
+    code, lines, told = await command()
+    assert (code, [line.split("  ")[-1][:7] for line in lines]) == (1, ["dropped", "stays: "])
+    assert "1 days with 24 clicks were dropped" in told
+    assert await connection.fetchval(_ROWS) == 2 * A_DAY
+    author = await connection.fetchval("SELECT token_name FROM audit WHERE resource = 'dropped_partition'")
+    assert author.startswith("command line: ")
+    assert (await command(days=0))[::2] == (1, "tracker: TRACKER_KEEP_DAYS is not set: all days are kept\n")
+
+
+async def test_housekeeping_drops_some_days_a_round_and_tells_what_stays(
+    database: Settings, connection: Connection
+) -> None:
+    keeping = replace(database, keep_days=35)
+    await store_days(connection, 10)
+    await housekeeping.once(database)
+    assert await connection.fetchval(_ROWS) == 10 * A_DAY
+    await housekeeping.once(keeping)
+    assert await connection.fetchval(_ROWS) == (10 - retention.MOST_A_ROUND) * A_DAY
+    slot = kept.millis_at(day_at(9)) // 900_000
+    await connection.execute(WRONG["a count"].format(slot=slot))
+    await housekeeping.once(keeping)
+    assert await connection.fetchval(_ROWS) == A_DAY
+    text = "2026-03-10 and later days stay: 2 of its counts differ"
+    findings = await doctor.check(keeping, _NO_STREAM)
+    assert [(one.level, one.text.startswith(text)) for one in findings] == [("ok", False), ("warn", True)]
+    assert "clicks from 2026-03-10 on are kept one by one, 35 days are wanted" in findings[0].text
+    assert [alert.subject for alert in await alerts.find(connection)] == ["dropped-days/2026-03-10"]
+    async with api_of(database, scopes=("admin",)):
+        told = (await metrics_of(database)).splitlines()
+    since = kept.millis_at(day_at(9)) // 1000
+    assert {"tracker_dropped_days 9", "tracker_retention_held 1", f"tracker_kept_since_seconds {since}"} <= {
+        *told
+    }
+    await connection.execute(WRONG["a count"].replace("+ 1", "- 1").format(slot=slot))
+    await housekeeping.once(keeping)  # it is looked at again a day later
+    assert await connection.fetchval(_ROWS) == A_DAY
+    await connection.execute("UPDATE kept_days SET held_until = now()")
+    await housekeeping.once(keeping)
+    assert await connection.fetchval(_ROWS) == 0
+    assert [one.level for one in await doctor.check(keeping, _NO_STREAM)] == ["ok"]
+
+
+async def test_entry_of_a_dropped_day_becomes_a_dead_letter_and_others_are_stored(
+    database: Settings, connection: Connection
+) -> None:
+    hashes = await store_days(connection, 2)
+    await drop_before(connection, day_at(1))
+    known = a_click(hash=hashes[0])
+    late = a_click(hash=hash_at(kept.millis_at(FIRST) - 5, 7))
+    new = a_click(hash=hash_at(kept.millis_at(day_at(1)), 0xFFF))
+    await append(database, known, new, late)
+    await click_writer.run(database, burst=True)
+    assert await connection.fetchval(_ROWS) == A_DAY + 1
+    assert await connection.fetchval(_COUNTED) == 2 * A_DAY + 1
+    reasons = [letter.reason for letter in await dead_letters(database)]
+    assert len(reasons) == 2
+    assert all(kept.CONSTRAINT in reason for reason in reasons)

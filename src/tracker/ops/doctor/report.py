@@ -17,6 +17,7 @@ from tracker.ops.doctor import (
     geo,
     ledger,
     postbacks,
+    retention,
     settings,
     tokens,
     users,
@@ -43,6 +44,7 @@ _OF_SERVERS: Mapping[str, _ServerCheck] = {
     "affiliates": affiliates.check,
     "webhooks": webhooks.check,
     "alerts": alerts.check,
+    "retention": retention.check,
 }
 
 _LOCAL: Mapping[str, _Check] = {
