@@ -8,7 +8,9 @@ import pytest
 
 from tests.integration.api_client import api_of
 from tests.integration.kept_days import A_DAY, FIRST, day_at, drop_before, store_days
+from tests.integration.pages_client import site_of
 from tests.integration.stream_client import hash_at
+from tests.integration.test_click_pages import shown, signed_in
 from tests.integration.writer_client import connect_writer
 from tracker.api.clicks.endpoints import PATH as CLICKS
 from tracker.api.reports import PATH as REPORTS
@@ -111,4 +113,20 @@ async def test_click_of_a_dropped_day_cannot_be_created(database: Settings) -> N
         {"clicks.0.created_at": ["is of a day whose clicks are not kept any more"]},
     )
     assert await connection.fetchval("SELECT count(*) FROM created_click") == 0
+    await connection.close()
+
+
+async def test_pages_say_from_which_day_on_clicks_are_kept(database: Settings) -> None:
+    connection = await connect_writer(database)
+    hashes = await store_days(connection, 2)
+    async with site_of(database) as site:
+        browser = await signed_in(site)
+        assert "Clicks kept one by one" not in await shown(browser, "/dashboard/clicks")
+        await drop_before(connection, day_at(1))
+        for page in ("clicks", "reports?group_by=offer"):
+            assert 'from <time datetime="2026-03-02T00:00:00.000Z">' in await shown(
+                browser, f"/dashboard/{page}"
+            )
+        answer = await browser.get(f"/dashboard/clicks/{hashes[0]}")
+        assert (answer.status_code, "are not kept one by one" in answer.text) == (410, True)
     await connection.close()
