@@ -9,7 +9,7 @@ import time
 from tracker.people.sessions import IDLE
 from tracker.people.throttle import WINDOW
 from tracker.settings import Settings
-from tracker.store import db, shares
+from tracker.store import db, retention, shares
 from tracker.store.books import months
 from tracker.store.clicks import partitions
 from tracker.store.conversions import cap_marks
@@ -41,13 +41,27 @@ async def run(settings: Settings) -> None:
     await Retry(logger, "housekeeping", pause=_RETRY_SECONDS, fault="housekeeping failed").run(work)
 
 
+async def _drop_old(connection: db.Connection, keep_days: int) -> None:
+    """Drop some days of clicks that are old enough, unless one was found that must be looked at later."""
+    held = await retention.held(connection)
+    if held and held.is_waiting:
+        return
+    end = retention.end_of(keep_days)
+    async for step in retention.steps(connection, end, retention.MOST_A_ROUND):
+        if step.why:
+            log = logger.error if step.is_wrong else logger.warning
+            log("retention: %s stays, and later days with it: %s", step.name, step.why)
+        else:
+            logger.info("retention: %s is dropped: %d clicks, counts stay", step.name, step.clicks)
+
+
 async def once(settings: Settings) -> list[str]:
     """Create missing partitions, and move rows of click_default into them. Returns their names.
 
     It also rejects postbacks that waited too long for dead letters, deletes old postbacks and webhooks'
     requests, and brings forward those that wait too long. It forgets sessions and links of people that have
     ended, shares that ended long ago, and old failures to sign in. It adds up finished days for reports, and
-    the book by month.
+    the book by month. With TRACKER_KEEP_DAYS it drops old days of clicks.
     """
     assert settings.postgres_dsn
     connection = await db.connect(settings.postgres_dsn)
@@ -67,6 +81,8 @@ async def once(settings: Settings) -> list[str]:
         created = await partitions.create_ahead(connection)
         await rollups.build_missing(connection)
         await months.carry(connection)
+        if settings.keep_days:
+            await _drop_old(connection, settings.keep_days)
         return created
     finally:
         await connection.close()

@@ -43,6 +43,7 @@ COMMANDS = {
     "spool": "take over the spool of a lost edge",
     "dead-letters": "show, replay or drop clicks that could not be stored",
     "rebuild-stats": "count the clicks again, and correct wrong counts",
+    "retention": "drop the clicks of days before TRACKER_KEEP_DAYS, and keep their counts",
     "postbacks": "show the postbacks of advertisers and their results",
     "statements": "show what is owed to affiliates, and what advertisers owe",
     "manual-entries": "book bonuses, fees, chargebacks and payments",

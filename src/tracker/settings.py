@@ -25,6 +25,9 @@ _Reader = Callable[[str], object]
 MAX_PARTITIONS = 64
 """The highest number of stream partitions."""
 
+LEAST_KEPT_DAYS = 35
+"""The fewest days of clicks that can be kept: more than a spool's calls may be repeated."""
+
 _PREFIX = "TRACKER_"
 _ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 _LONGEST_SHOWN = 100
@@ -110,6 +113,12 @@ class Settings:
     """Days that a browser keeps the cookie, 1 to 400: the most of RFC 6265bis, section 5.5."""
     postback_networks: tuple[Network, ...] = ()
     """Addresses or CIDRs that affiliate postbacks and webhooks may go to besides public ones, at any port."""
+    keep_days: int = 0
+    """Whole days (UTC) before today whose clicks are kept one by one, 35 to 36,500. 0 keeps all.
+
+    Earlier days are dropped, and their counts, conversions and money stay. Clicks may be repeated for 30
+    days, so fewer than 35 are not possible.
+    """
     time_zone: str = "UTC"
     """The network's IANA time zone: of new offers, and of times and date filters without a `tz`."""
     currency: str = "USD"
@@ -224,6 +233,12 @@ def _whole(low: int, high: int, unit: float = 1) -> _Reader:
         return int(text) * unit
 
     return read
+
+
+def _keep_days(text: str) -> float:
+    if text == "0":
+        return 0
+    return _whole(LEAST_KEPT_DAYS, 36_500)(text)  # type: ignore[return-value] # a number, as the reader of it is
 
 
 def _switch(text: str) -> int:
@@ -368,6 +383,7 @@ _READERS: Mapping[str, tuple[str, _Reader]] = {
     "TRACKER_COOKIE_NAME": ("cookie_name", _token),
     "TRACKER_COOKIE_DAYS": ("cookie_days", _whole(1, 400)),
     "TRACKER_POSTBACK_NETWORKS": ("postback_networks", _networks),
+    "TRACKER_KEEP_DAYS": ("keep_days", _keep_days),
     "TRACKER_TIME_ZONE": ("time_zone", _zone),
     "TRACKER_CURRENCY": ("currency", _currency),
     "TRACKER_DASHBOARD_URL": ("dashboard_url", _base),

@@ -242,6 +242,7 @@ WORDS: Mapping[str, str] = {
             "geo",
             "hold-sending",
             "spool",
+            "retention",
         ),
         _NOTHING,
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from importlib.resources import files
 from typing import Any
@@ -26,6 +26,7 @@ from tracker.domain.postback import ConversionStatus, Postback, Result, Source
 from tracker.settings import Settings
 from tracker.store.catalogue.demo import load_demo
 from tracker.store.clicks import insert as clicks
+from tracker.store.clicks import kept
 from tracker.store.conversions import lock as conversion_lock
 from tracker.store.conversions.apply_postback import take
 from tracker.store.conversions.results import Applied
@@ -960,3 +961,31 @@ async def test_conversion_over_a_cap_waits_for_the_operator(connection: Connecti
     (conversion,) = await conversions(connection)
     assert (conversion["status"], conversion["is_over_cap"]) == ("approved", True)
     assert await entries(connection) == [("approval", Decimal(2))]
+
+
+async def test_postbacks_of_a_click_that_is_not_kept_change_its_conversions_alone(
+    connection: Connection,
+) -> None:
+    sale = {"click_id": HASH, "order_id": "o", "sale_amount": "100", "currency": "EUR"}
+    assert await told(connection, sale) == [(Result.STORED, "")]
+    await connection.execute("DELETE FROM click")
+    await kept.begin_at(connection, date(2024, 7, 1))
+    later: list[dict[str, Any]] = [
+        {"click_id": HASH, "order_id": "o", "refund_amount": "40"},
+        {"click_id": HASH, "order_id": "o", "status": "rejected"},
+        {"click_id": HASH, "goal": "Level", "order_id": "l"},
+        {"click_id": OTHER_HASH, "order_id": "p"},
+        {"click_id": ABSENT},
+    ]
+    done = await taken(connection, *(a_postback(n=n, **one) for n, one in enumerate(later, 1)))
+    assert [(one.result, one.reason) for one in done] == [
+        *[(Result.UPDATED, "")] * 2,
+        (Result.STORED, ""),
+        *[(Result.REJECTED, Refusal.NOT_KEPT)] * 2,
+    ]
+    assert sum(payout for _, payout in await entries(connection)) == sum(
+        row["payout"] for row in await conversions(connection) if row["status"] == "approved"
+    )
+    made = await connection.fetch("SELECT offer_id, affiliate_id, click_id, aff_sub20 FROM conversion")
+    assert len(made) == 2
+    assert len(set(map(tuple, made))) == 1

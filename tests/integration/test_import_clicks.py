@@ -23,8 +23,8 @@ from tracker.ops.ledger import ask, minutes_between
 from tracker.store import db, locks
 from tracker.store.clicks import export as click_export
 from tracker.store.clicks import insert as clicks
+from tracker.store.clicks import kept, partitions
 from tracker.store.clicks import ledger as clicks_ledger
-from tracker.store.clicks import partitions
 from tracker.store.clicks.columns import KEYS
 from tracker.store.clicks.list import ClickFilter
 from tracker.store.imports import progress as imports
@@ -355,10 +355,11 @@ async def test_minute_with_recorded_clicks_is_judged(importer: Importer) -> None
     await clicks.prepare(connection)
     await store(connection, [a_row()._replace(hash=hash_at(_MILLIS))])
     assert (await importer.run("clicks", importer.file("one.csv", _csv(_ROW)))).code == 0
-    both = ({minute: 1}, {minute: 1})
-    assert await clicks_ledger.stored_and_rows(connection, range(minute, minute + 1)) == both
+    counted, rows = await clicks_ledger.stored_and_rows(connection, range(minute, minute + 1))
+    assert (counted, rows.of) == ({minute: 1}, {minute: 1})
     await connection.execute("DELETE FROM click WHERE hash = $1", _HASH)
-    assert await clicks_ledger.stored_and_rows(connection, range(minute, minute + 1)) == ({minute: 1}, {})
+    counted, rows = await clicks_ledger.stored_and_rows(connection, range(minute, minute + 1))
+    assert (counted, rows.of) == ({minute: 1}, {})
     await connection.close()
 
 
@@ -479,3 +480,18 @@ async def test_import_refuses_to_run_beside_another(
     done = await importer.run("clicks", importer.file("one.csv", _csv(_ROW)))
     await connection.close()
     assert (done.code, done.err) == (1, "tracker: another import is running\n")
+
+
+async def test_click_of_a_day_that_is_not_kept_is_refused(importer: Importer) -> None:
+    await importer.catalogue()
+    connection = await db.connect(str(importer.settings.postgres_dsn))
+    await kept.begin_at(connection, date(2024, 7, 9))
+    await connection.close()
+    old, new = "c1,3,513,2024-07-08 23:59:59", "c2,3,513,2024-07-09 00:00:00"
+    done = await importer.run("clicks", importer.file("clicks", _csv(new, old)))
+    assert done.code == 1
+    assert "clicks before 2024-07-09 are not kept any more (TRACKER_KEEP_DAYS)" in done.out + done.err
+    assert await _stored(importer) == []
+    assert (await importer.run("clicks", importer.file("clicks", _csv(new)))).code == 0
+    assert [row[3] for row in await _stored(importer)] == [datetime(2024, 7, 9, tzinfo=UTC)]
+    assert await importer.fetch("SELECT legacy_id FROM legacy_click") == [("c2",)]

@@ -39,6 +39,8 @@ from tracker.settings import Settings, SettingsError, packaged_geoip
         ("TRACKER_COOKIE_NAME", "x" * 101, "is not a cookie name"),
         ("TRACKER_COOKIE_DAYS", "0", "whole number from 1 to 400"),
         ("TRACKER_COOKIE_DAYS", "401", "whole number from 1 to 400"),
+        ("TRACKER_KEEP_DAYS", "34", "whole number from 35 to 36500"),
+        ("TRACKER_KEEP_DAYS", "-1", "whole number from 35 to 36500"),
         ("TRACKER_PARTITIONS", "0", "whole number from 1 to 64"),
         ("TRACKER_PARTITIONS", "65", "whole number from 1 to 64"),
         ("TRACKER_PARTITIONS", "two", "whole number from 1 to 64"),

@@ -20,8 +20,8 @@ from tracker.api.http.endpoint import public
 from tracker.api.http.problems import SECURITY_HEADERS, Problem
 from tracker.api.http.rate_limits import Limits
 from tracker.metrics_socket import Answers
-from tracker.store import alerts, db
-from tracker.store.clicks import deltas
+from tracker.store import alerts, db, retention
+from tracker.store.clicks import deltas, kept
 from tracker.store.clicks.list import is_ready
 from tracker.store.conversions import postbacks as postback_log
 from tracker.store.conversions.affiliate_postbacks import POSTBACKS
@@ -166,6 +166,9 @@ async def _of_database(state: State) -> list[str]:
             alert_counts = await alerts.counts(state.pool)
             unadded = [await of.waiting(state.pool) for of in (deltas, conversion_counts)]
             sub_ids_behind = await sub_id_pieces.behind(state.pool)
+            first_kept = await kept.since(state.pool)
+            dropped = await retention.dropped(state.pool)
+            held = await retention.held(state.pool)
     except (*UNREACHABLE, *db.UNREACHABLE, db.REFUSED):
         return []
     return [
@@ -185,6 +188,15 @@ async def _of_database(state: State) -> list[str]:
         "# HELP tracker_sub_id_seconds Time since a worker last found all pieces of sub ids made.",
         "# TYPE tracker_sub_id_seconds gauge",
         f"tracker_sub_id_seconds {sub_ids_behind:.1f}",
+        "# HELP tracker_kept_since_seconds Unix time from which on clicks are kept one by one; 0: all are.",
+        "# TYPE tracker_kept_since_seconds gauge",
+        f"tracker_kept_since_seconds {first_kept // 1000}",
+        "# HELP tracker_dropped_days Days of clicks that were dropped.",
+        "# TYPE tracker_dropped_days gauge",
+        f"tracker_dropped_days {dropped.days}",
+        "# HELP tracker_retention_held Whether an old day of clicks cannot be dropped. Doctor says why.",
+        "# TYPE tracker_retention_held gauge",
+        f"tracker_retention_held {int(held is not None)}",
     ]
 
 

@@ -12,24 +12,25 @@ from datetime import UTC, date, datetime
 
 from tracker.commands.arguments import add_json
 from tracker.settings import Settings
-from tracker.store import adding_up, db
+from tracker.store import adding_up, db, retention
 from tracker.store.books import months
 from tracker.store.clicks import deltas, recount
 from tracker.store.clicks.recount import Difference
-from tracker.store.reports import conversion_counts, rollup_check, sub_id_pieces
+from tracker.store.reports import conversion_counts, sub_id_pieces
 
 _ABOUT = """\
 The transaction that stores a click also updates the counts per quarter-hour and minute. One that changes a
 conversion updates the sums for reports. A worker adds up finished days, clicks by sub id, and the months of
 the book of money. This command counts all again, one day at a time, and shows its progress on stderr. A month
 of the book belongs to its first day. Deltas that wait are added up first. It is safe while clicks are stored,
-and no writer waits for it.
+and no writer waits for it. Counts of clicks stay as they are on days whose rows are not kept any more
+(TRACKER_KEEP_DAYS), because nothing is left to count.
 
 example: tracker rebuild-stats --check --from 2026-11-01 --to 2026-11-30
 """
 
 _DAYS = (recount.days, conversion_counts.days, sub_id_pieces.days, months.days)
-_COUNTS = (recount, conversion_counts, rollup_check, sub_id_pieces, months)
+_COUNTS = (*retention.OF_ROWS, conversion_counts, months)
 
 
 def add_arguments(parser: ArgumentParser) -> None:

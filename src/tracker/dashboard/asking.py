@@ -22,7 +22,7 @@ from starlette.responses import Response
 from tracker.api.catalogue import problem_of
 from tracker.api.http.auth import VIEWS
 from tracker.api.http.body import JSON
-from tracker.api.http.complete_until import HEADER
+from tracker.api.http.complete_until import HEADER, KEPT_HEADER
 from tracker.api.http.endpoint import answer_as
 from tracker.api.http.problems import Problem, invalid
 from tracker.api.http.routing import ROOT, PathRouter
@@ -52,6 +52,7 @@ class Answer(NamedTuple):
     body: Any  # the JSON. None without one
     complete_until: str  # RFC 3339. "" if the answer does not tell of clicks
     etag: str  # "" without one
+    kept_from: str = ""  # RFC 3339: clicks from then on are kept one by one. "" if all are
 
 
 class RefusedError(Exception):
@@ -121,7 +122,7 @@ async def ask(
     response = await _answered(visit, method, _placed(path, at or {}), query, content, sent)
     known = response.headers
     loaded = orjson.loads(response.body) if response.body else None
-    return Answer(loaded, known.get(HEADER, ""), known.get("etag", ""))
+    return Answer(loaded, known.get(HEADER, ""), known.get("etag", ""), known.get(KEPT_HEADER, ""))
 
 
 async def download(visit: Visit, path: str, query: Parameters = ()) -> Response:

@@ -211,6 +211,7 @@ class Refusal(StrEnum):
     """Why a postback creates and changes no conversion. The texts are stored and shown."""
 
     UNKNOWN_CLICK = "unknown click"
+    NOT_KEPT = "clicks of that day are not kept any more"
     AMBIGUOUS_CLICK = "several earlier trackers have this click id"
     TOO_MANY_WAIT = "too many postbacks wait for dead letters"
     REJECTED_CLICK = "the click was rejected"

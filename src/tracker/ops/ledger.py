@@ -19,6 +19,7 @@ from tracker.edge.record import spool
 from tracker.settings import Settings
 from tracker.store.alerts import Alert
 from tracker.store.clicks import ledger as stored_clicks
+from tracker.store.clicks.ledger import Rows
 from tracker.store.db import Connection, connect
 from tracker.stream.ledger import ALIVE_MILLIS, UNKNOWN, Counts, Heartbeat, Recount, Snapshot, StreamLedger
 
@@ -32,6 +33,8 @@ LOST_ADVICE = (
     "older file? Keep the files of the old server and the logs of the edges. See docs/operations/ledger.md"
 )
 """What to do about clicks that were answered and lost."""
+
+_NO_ROWS = "not kept"  # the rows of a minute, where they were to be counted
 
 _LAST = 2**31 - 1  # as Postgres counts them: the minute in the year 6053
 _READINGS = 3
@@ -54,7 +57,7 @@ class Seen(NamedTuple):
 
     before: Counts
     stored: int
-    rows: int | None  # rows of the click table. None: not counted
+    rows: int | None  # rows of the click table. None: not counted, or not kept
     found: tuple[int, int] | None  # entries on the streams and dead letters. None: not counted one by one
     after: Counts
     spooled: int
@@ -273,7 +276,7 @@ class _Readings(NamedTuple):
 
     before: Snapshot
     stored: Mapping[int, int]
-    rows: Mapping[int, int] | None
+    rows: Rows | None
     recount: Recount | None
     after: Snapshot
     spooled: Mapping[int, int]
@@ -282,14 +285,20 @@ class _Readings(NamedTuple):
     def numbers(self, minutes: range) -> list[int]:
         """The minutes that have any counts."""
         on_streams = self.recount.waiting if self.recount else {}
-        counted = {*self.after.counts, *self.stored, *(self.rows or {}), *on_streams, *self.spooled}
+        counted = {
+            *self.after.counts,
+            *self.stored,
+            *(self.rows.of if self.rows else {}),
+            *on_streams,
+            *self.spooled,
+        }
         return sorted(number for number in counted if number in minutes or number == UNKNOWN)
 
     def of(self, number: int) -> Seen:
         return Seen(
             before=self.before.counts.get(number, Counts()),
             stored=self.stored.get(number, 0),
-            rows=None if self.rows is None else self.rows.get(number, 0),
+            rows=None if self.rows is None else self.rows.at(number),
             found=self._found(number),
             after=self.after.counts.get(number, Counts()),
             spooled=self.spooled.get(number, 0),
@@ -305,7 +314,7 @@ class _Readings(NamedTuple):
 
 async def _stored(
     connection: Connection, minutes: range, *, verify: bool
-) -> tuple[dict[int, int], dict[int, int] | None]:
+) -> tuple[dict[int, int], Rows | None]:
     if verify:
         return await stored_clicks.stored_and_rows(connection, minutes)
     return await stored_clicks.stored(connection, minutes), None
@@ -436,10 +445,10 @@ def in_words(ledger: Ledger, zone: tzinfo, complete_until: int | None) -> str:
     table = [
         _line("minute", [_HEADS.get(name, name) for name in columns], "state"),
         *(
-            _line(row["minute"] or "unknown", [row[name] for name in columns], row["state"])
+            _line(row["minute"] or "unknown", [row.get(name, _NO_ROWS) for name in columns], row["state"])
             for row in facts["data"]
         ),
-        _line("all", [sum(row[name] for row in facts["data"]) for name in columns], ""),
+        _line("all", [sum(row.get(name, 0) for row in facts["data"]) for name in columns], ""),
     ]
     edges = [
         f"edge {_named(edge)}, partition {edge['partition']}, as of {edge['heard']}: all before "

@@ -11,7 +11,7 @@ from datetime import tzinfo
 from typing import Any, Final, NamedTuple, TypeVar
 
 from tracker.domain import normalise
-from tracker.domain.click_id import ZERO_HASH, is_click_hash
+from tracker.domain.click_id import ZERO_HASH, is_click_hash, millis_of
 from tracker.domain.model import MAX_ID
 from tracker.domain.normalise import trim
 from tracker.edge.read.text import crop
@@ -81,6 +81,18 @@ async def find(
     if len(rows) > 1:
         raise _ambiguous("id", key, (sources[hash_] for hash_ in rows))
     return visibility.show([*rows.values()])[0] if rows else None
+
+
+async def is_before(pool: Pool, key: str, source: str | None, owner: Owner | None, millis: int) -> bool:
+    """Whether a key, as a hash or an id of an earlier tracker, means only clicks before a time.
+
+    The answer does not tell whether there was such a click: every hash has a time.
+    """
+    if not millis:
+        return False
+    key = crop(key, len(key))
+    meant = (await _look_up(pool, CLICKS, [key], source, owner))[key]
+    return bool(meant) and all(millis_of(click.hash) < millis for click in meant)
 
 
 async def by_hash(

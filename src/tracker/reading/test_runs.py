@@ -24,6 +24,7 @@ _OF_CLICK: Final[Mapping[int, str]] = {
 }
 _OF_REASON: Final[Mapping[str, str]] = {
     Refusal.UNKNOWN_CLICK: "The click id is not that of this click. Look at the advertiser's macro.",
+    Refusal.NOT_KEPT: "Open the link again: this click is too old.",
     Refusal.UNKNOWN_GOAL: "Add a goal with this code or name, or correct the postback. Then replay it.",
     Refusal.AMBIGUOUS_GOAL: "Send goal_id, or give the goals different codes.",
     Refusal.UNKNOWN_STATUS: "Add the status word of the advertiser. Then the postback counts by itself.",

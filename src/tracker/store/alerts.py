@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from tracker.domain.click_id import first_hash_at
 from tracker.domain.webhooks import ALERT_CLEARED, ALERT_RAISED
+from tracker.store import retention
 from tracker.store.catalogue import edit
 from tracker.store.catalogue.edit import Author, Table
 from tracker.store.conversions.cap_marks import FOR_GOOD
@@ -199,7 +200,15 @@ async def _guessed(connection: Connection) -> list[Alert]:
     ]
 
 
-_FINDERS: Iterable[Find] = (_secrets, _silent, _refused, _failing, _closed, _guessed)
+async def _held(connection: Connection) -> list[Alert]:
+    found = await retention.held(connection)
+    if found is None or not found.needs_operator:
+        return []
+    text = f"clicks of {found.day} and of later days cannot be dropped: {found.why}"
+    return [Alert("days_held", f"dropped-days/{found.day}", text)]
+
+
+_FINDERS: Iterable[Find] = (_secrets, _silent, _refused, _failing, _closed, _guessed, _held)
 
 KINDS: Mapping[str, str] = {
     "secret_expires": "create another one and give it to the advertiser: tracker postback-secrets add",
@@ -213,6 +222,8 @@ KINDS: Mapping[str, str] = {
     "and what to do in docs/operations/ledger.md",
     "codes_guessed": "ask the user for a new password, or run tracker users reset EMAIL: if the codes were "
     "not the user's own, somebody knows the password",
+    "days_held": "correct its counts with tracker rebuild-stats, or end what needs the day. See "
+    "docs/operations/retention.md",
 }
 """The kinds of alerts, and what to do."""
 OF_STREAM = frozenset({"clicks_lost"})

@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from tracker.domain.click_id import Mint, hash_at
+from tracker.domain.click_id import Mint, hash_at, millis_of
 from tracker.domain.model import Click, Link, Outcomes, Visitor
 from tracker.edge.catalogue.catalogue import Catalogue
 from tracker.edge.click import assemble, prepare
@@ -25,8 +25,8 @@ from tracker.edge.enrich.geo import GeoReader
 from tracker.edge.outcome import prepare_outcomes
 from tracker.ops.partial_catalogue import add_touched
 from tracker.settings import Settings
-from tracker.store.clicks import idempotency
-from tracker.store.clicks.idempotency import Claim, Reservation, StoredClick
+from tracker.store.clicks import idempotency, kept
+from tracker.store.clicks.idempotency import Claim, Conflict, Reservation, StoredClick
 from tracker.store.db import Pool
 from tracker.stream.appender import Appender, AppenderPool, AppendError
 from tracker.stream.record import Entry, encode
@@ -125,6 +125,10 @@ class Creator:
             )
             stored = await idempotency.stored(connection, [click.hash for click in reserved])
             missing = {place: click.hash for place, click in enumerate(reserved) if click.hash not in stored}
+            since = await kept.since(connection)
+            for place, hash_ in missing.items():
+                if millis_of(hash_) < since:
+                    raise Conflict(place, "created_at", "is of a day whose clicks are not kept any more")
             links = {place: request.clicks[place].link for place in missing}
             catalogue = Catalogue()
             if links:

@@ -14,6 +14,7 @@ from tracker.api.http.endpoint import Call, endpoint
 from tracker.api.http.exports import STREAMED, answer_export
 from tracker.api.http.listing import answer_feed, answer_list, answer_one
 from tracker.api.http.problems import Problem
+from tracker.ops.ledger import rfc3339
 from tracker.reading import clicks, keys
 from tracker.reading.clicks import ExportQuery, ListQuery
 from tracker.reading.complete_until import CompleteUntil
@@ -57,6 +58,7 @@ async def list_clicks(call: Call[ListQuery]) -> Response:
     returns=ClickList,
     tag="Clicks",
     path={"id": KEY},
+    may_fail=(410,),
     has_complete_until=True,
 )
 async def get_click(call: Call[KeyQuery]) -> Response:
@@ -118,14 +120,21 @@ async def read_click(call: Call[KeyQuery], visibility: Visibility) -> Row:
     """The click that the path names.
 
     Raises:
-        Problem: 404 if it does not exist or is not visible.
+        Problem: 404 if it does not exist or is not visible, 410 if its day is not kept.
     """
     zone = call.query.zone(call.network_zone)
     row = await keys.find(call.state.pool, keys.CLICKS, call.path["id"], call.query.source, zone, visibility)
     if row is None:
+        told = header(call.complete_until, call.kept_since)
+        named = (call.path["id"], call.query.source, visibility.owner)
+        if await keys.is_before(call.state.pool, *named, call.kept_since):
+            detail = (
+                f"Clicks before {rfc3339(call.kept_since)} are not kept one by one. Their counts are in "
+                "reports. Their conversions are kept: list conversions by click_hash."
+            )
+            raise Problem(410, detail, errors={"id": ["is of a day that is not kept"]}, headers=told)
         errors = {"id": ["does not exist"]}
-        detail = "There is no click with this id or hash."
-        raise Problem(404, detail, errors=errors, headers=header(call.complete_until))
+        raise Problem(404, "There is no click with this id or hash.", errors=errors, headers=told)
     return row
 
 

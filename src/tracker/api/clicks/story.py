@@ -123,6 +123,7 @@ class Story(_Story):
     returns=Story,
     tag=_TAG,
     path=_IN_PATH,
+    may_fail=(410,),
     has_complete_until=True,
 )
 async def get_click_story(call: Call[KeyQuery]) -> Response:
@@ -174,6 +175,7 @@ def _of_partner(kind: str) -> Answer:
         returns=answer,
         tag=_TAG,
         path=_IN_PATH,
+        may_fail=(410,),
         has_complete_until=True,
         name=f"get_{kind}_click_story",
         text="Get the story of one of your clicks\n\nThe same as the network's, with what you see of it.",

@@ -24,6 +24,7 @@ from tracker.domain.access import SCOPES
 from tracker.parameters import Query
 from tracker.reading.query import SomeQuery, read_query
 from tracker.store.catalogue.edit import Author
+from tracker.store.clicks import kept
 from tracker.store.token_owner import Owner
 from tracker.store.tokens import Token
 
@@ -81,6 +82,8 @@ class Call(Generic[SomeQuery]):
     query: SomeQuery
     complete_until: int | None = None
     """Unix milliseconds that the answer gives as Complete-Until. None: the answer has no such header."""
+    kept_since: int = 0
+    """Unix milliseconds that the answer gives as Rows-Kept-From. 0: it has no such header."""
 
     @property
     def state(self) -> State:
@@ -203,8 +206,9 @@ def endpoint(
             call = Call(request, contract, token, read_query(request.scope["query_string"], allowed))
             if has_complete_until:  # known before the clicks are read
                 call.complete_until = await call.state.complete_until.millis()
+                call.kept_since = await kept.since(call.state.pool)
             response = await function(call)
-            response.headers.update(header(call.complete_until))
+            response.headers.update(header(call.complete_until, call.kept_since))
             return response
 
         _contracts[answer] = contract

@@ -45,6 +45,7 @@ _PROBLEMS = {
     403: "The token lacks the scope",
     404: "Not found",
     409: "The version is not current, a value is taken, or the object is still used",
+    410: "The click is of a day whose clicks are not kept one by one",
     412: "The version in If-Match is not current",
     413: "The body is too long",
     415: "The media type of the body is not supported",
@@ -60,7 +61,12 @@ _COMPLETE_UNTIL = {
         "description": "All clicks before this time were stored when the answer was read. UTC, as in "
         "2026-11-25T16:00:00.123Z. Missing if no edge has reported yet.",
         "schema": {"type": "string", "format": "date-time"},
-    }
+    },
+    "Rows-Kept-From": {
+        "description": "Clicks before this time are not kept one by one: lists, exports and totals of lists "
+        "leave them out. Reports have their counts. UTC. Missing if all are kept.",
+        "schema": {"type": "string", "format": "date-time"},
+    },
 }
 _ETAG = {
     "ETag": {

@@ -296,6 +296,7 @@ def _one(kind: str, view: PartnerView) -> Answer:
         returns=list_model(kind, view.row, view.keys[kind]),
         tag=view.tag,
         path={"id": KEY},
+        may_fail=(410,) if view.row is Click else (),
         has_complete_until=True,
         name=f"get_{kind}_{view.noun}",
         text=f"Get one of your {view.noun}\n\nBy its id, its hash, or its id in an earlier tracker. "

@@ -70,6 +70,7 @@ class Answers:
     body: Mapping[str, Any]
     inside: Mapping[Way, Mapping[str, Any]]
     complete_until: str
+    kept_from: str
 
 
 async def _show(visit: Visit, form: Form, fault: Fault | None) -> Response:
@@ -106,7 +107,7 @@ async def _ask(visit: Visit, dated: State, known: Known) -> Answers:
     asked = [(way, query) for way in ways if (query := asks_inside(way, dated, links, known.measures))]
     # One after the other: a page must not take all connections to the database.
     inside = {way: body for way, query in asked if (body := await _inside(visit, query)) is not None}
-    return Answers(answer.body, inside, answer.complete_until)
+    return Answers(answer.body, inside, answer.complete_until, answer.kept_from)
 
 
 async def _inside(visit: Visit, query: Sequence[tuple[str, str]]) -> Mapping[str, Any] | None:
@@ -189,6 +190,7 @@ def _of_table(visit: Visit, state: State, dated: State, known: Known, answers: A
         "columns": [_column(state, name, answers.body) for name in shown],
         "basis": _basis(state, dated),
         "complete_until": answers.complete_until,
+        "kept_from": answers.kept_from,
         "notes": _notes(answers.body, dated, visit.settings.time_zone),
         "is_empty": not answers.body["data"] and answers.body["other"] is None,
     }

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from tracker.api.catalogue import problem_of
-from tracker.api.http.complete_until import HEADER, header
+from tracker.api.http.complete_until import HEADER, KEPT_HEADER, header
 from tracker.api.http.problems import Problem
 from tracker.api.http.rate_limits import Limit, Limits
 from tracker.api.shares import PAGE, note_use, open_share, read_share
@@ -31,6 +31,7 @@ from tracker.domain import normalise
 from tracker.domain.rates import Rate
 from tracker.parameters import ParameterError
 from tracker.people.sign_in import FieldError
+from tracker.store.clicks import kept
 from tracker.store.reports.measures import MEASURES
 from tracker.store.shares import Share
 
@@ -91,13 +92,14 @@ async def _report(visit: Visit, share: Share) -> Response:
         raise problem_of(error) from None
     except ParameterError as error:
         raise HTTPException(422, str(error)) from None
-    complete_until = await visit.api.state.complete_until.millis()
+    told = header(await visit.api.state.complete_until.millis(), await kept.since(visit.pool))
     values = {
         **_of_table(query.group_by, body),
         "share": share.row,
         "zone": str(query.zone(visit.settings.time_zone)),
         "days": [time and f"{time:%Y-%m-%d}" for time in query.times()],
-        "complete_until": header(complete_until).get(HEADER, ""),
+        "complete_until": told.get(HEADER, ""),
+        "kept_from": told.get(KEPT_HEADER, ""),
     }
     return html("shared_report.html", None, values)
 

@@ -114,6 +114,7 @@ async def _found(visit: Visit, state: ListState, columns: Sequence[str]) -> dict
     return {
         "found": answer.body,
         "complete_until": answer.complete_until,
+        "kept_from": answer.kept_from,
         "rows": [_row(row, columns, pages) for row in answer.body["data"]],
         "first": state.address() if state.get("cursor") else "",
         "before": before,

@@ -18,6 +18,7 @@ from tracker.ops.doctor import (
     ledger,
     nodes,
     postbacks,
+    retention,
     settings,
     tokens,
     users,
@@ -45,6 +46,7 @@ _OF_SERVERS: Mapping[str, _ServerCheck] = {
     "affiliates": affiliates.check,
     "webhooks": webhooks.check,
     "alerts": alerts.check,
+    "retention": retention.check,
 }
 
 _LOCAL: Mapping[str, _Check] = {

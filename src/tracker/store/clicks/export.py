@@ -15,6 +15,7 @@ import orjson
 from tracker.store import feeds
 from tracker.store.clicks import columns as click_columns
 from tracker.store.clicks import counts as click_counts
+from tracker.store.clicks import kept
 from tracker.store.clicks import list as click_list
 from tracker.store.clicks.list import Chosen, ClickFilter
 from tracker.store.db import Connection, Pool
@@ -32,6 +33,10 @@ _NEEDED = ("hash", "created_at")  # the position of the next chunk, and the time
 _SECOND_ENDS = tuple(b'%02d"' % second for second in range(60))
 
 
+class DroppedMeanwhileError(Exception):
+    """Retention dropped rows of an export that had begun. It must not look complete."""
+
+
 class _Chunk(NamedTuple):
     blocks: Iterable[Block]
     rows: int
@@ -47,6 +52,7 @@ async def export(
     """
     async with reading(pool, "repeatable_read") as connection:
         newest = await feeds.given(connection, feeds.CLICKS)
+        clicks = await click_list.kept_of(connection, clicks)
         pieces = await _pieces(connection, clicks, order)
     for piece in pieces:
         last: str | None = None
@@ -56,6 +62,8 @@ async def export(
                     connection, piece, order, CHUNK_ROWS, after=last, newest_id=newest
                 )
                 chunk = await _read(connection, chosen, order.zone, keys)
+                if piece.span.low < await kept.since(connection):
+                    raise DroppedMeanwhileError("days of this export were dropped while it was read")
             if chunk.rows:
                 yield chunk.blocks
             if chunk.rows < CHUNK_ROWS:

@@ -18,6 +18,7 @@ from tracker.domain.click_id import first_hash_at, millis_of
 from tracker.store import feeds
 from tracker.store.clicks import columns as click_columns
 from tracker.store.clicks import counts as click_counts
+from tracker.store.clicks import kept
 from tracker.store.clicks.columns import Viewer
 from tracker.store.clicks.counts import CountScope, condition_of
 from tracker.store.conditions import Among, Equals, Further, among, check, columns_of, equal, single
@@ -146,6 +147,7 @@ async def page(
     if clicks.tally is None and offset > MAX_OFFSET:
         raise TooDeepError(f"these filters allow pages only up to {MAX_OFFSET:,} rows deep")
     async with reading(pool, "repeatable_read") as connection:
+        clicks = await kept_of(connection, clicks)
         if clicks.tally is None:
             total = await (counted_by or count)(connection, clicks)
         else:
@@ -169,6 +171,7 @@ async def page_after(
 ) -> Page:
     """The page after the click `last_hash`. Counts the clicks unless their total is known."""
     async with reading(pool, "repeatable_read") as connection:
+        clicks = await kept_of(connection, clicks)
         if clicks.tally is not None:
             counted = await click_counts.days(connection, clicks.tally, clicks.span)
             total = sum(day.clicks for day in counted)
@@ -213,6 +216,12 @@ async def feed(pool: Pool, clicks: ClickFilter, zone: tzinfo, after_id: int, lim
         some = _some(f"SELECT * FROM {clicks.source}", condition, "id ASC", values, limit)  # noqa: S608
         chosen = await _seen(connection, clicks, some, "id ASC", values)
         return Feed(await rows(connection, chosen, zone), given, upto)
+
+
+async def kept_of(connection: Connection, clicks: ClickFilter) -> ClickFilter:
+    """The clicks of a filter whose rows are kept. So a total counts what a list can show."""
+    since = await kept.since(connection)
+    return clicks._replace(span=kept.within(clicks.span, since)) if since else clicks
 
 
 async def count(connection: Connection, clicks: ClickFilter) -> int:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
+from typing import NamedTuple
 
-from tracker.domain.click_id import first_hash_at
 from tracker.store import locks
+from tracker.store.clicks import kept
 from tracker.store.db import Connection
 from tracker.store.locks import Lock
 
@@ -84,6 +85,24 @@ async def _create_missing(connection: Connection, days: Collection[date]) -> lis
     return [name_of(day) for day in missing]
 
 
+class Partition(NamedTuple):
+    """A partition of a day or a month."""
+
+    name: str
+    days: list[date]
+
+    @property
+    def end(self) -> date:
+        """The day after its last one."""
+        return self.days[-1] + timedelta(days=1)
+
+
+async def all_of(connection: Connection) -> list[Partition]:
+    """All partitions with days of their own, the oldest first."""
+    names = {row[0] for row in await connection.fetch(_EXISTING)} - {"click_default"}
+    return sorted((Partition(name, _days_of(name)) for name in names), key=lambda one: one.days[0])
+
+
 async def days(connection: Connection) -> set[date]:
     """The days that have a partition, and the days of rows without one."""
     return await _days_there(connection) | await _stray_days(connection)
@@ -95,8 +114,7 @@ def name_of(day: date) -> str:
 
 async def _days_there(connection: Connection) -> set[date]:
     """The days that have a partition, their own or their month's."""
-    names = {row[0] for row in await connection.fetch(_EXISTING)} - {"click_default"}
-    return {day for name in names for day in _days_of(name)}
+    return {day for partition in await all_of(connection) for day in partition.days}
 
 
 def _days_of(name: str) -> list[date]:
@@ -111,7 +129,7 @@ def _next_month(month: date) -> date:
 
 
 async def _create(connection: Connection, name: str, first: date, end: date) -> None:
-    low, high = _midnight_hash(first), _midnight_hash(end)
+    low, high = kept.hash_at(first), kept.hash_at(end)
     async with connection.transaction():
         # Before click_default, as a writer of late rows does, which locks the table and then inserts.
         await connection.execute("LOCK TABLE ONLY click IN SHARE UPDATE EXCLUSIVE MODE")
@@ -125,8 +143,3 @@ async def _create(connection: Connection, name: str, first: date, end: date) -> 
         await connection.execute(
             f"ALTER TABLE click ATTACH PARTITION {name} FOR VALUES FROM ('{low}') TO ('{high}')"
         )
-
-
-def _midnight_hash(day: date) -> str:
-    midnight = datetime.combine(day, time(), UTC)
-    return first_hash_at(int(midnight.timestamp() * 1000))

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from tracker.domain.click_id import first_hash_at
 from tracker.store import adding_up, locks, time_span
 from tracker.store.clicks import counts as click_counts
-from tracker.store.clicks import partitions
+from tracker.store.clicks import kept, partitions
 from tracker.store.clicks.deltas import adding
 from tracker.store.db import Connection
 
@@ -131,7 +131,9 @@ async def begin(connection: Connection) -> None:
 
 
 async def days(connection: Connection, first: date = date.min, last: date = date.max) -> list[date]:
-    """The days from `first` to `last` that have clicks or counts."""
+    """The days from `first` to `last` that have clicks or counts, except those whose rows are not kept."""
+    kept_from = await kept.first_day(connection)
+    first = first if kept_from is None else max(first, kept_from)
     counted = time_span.dates(row["day"] for row in await connection.fetch(_DAYS))
     maybe = sorted(await partitions.days(connection) - counted)
     bounds = [_hashes(day) for day in maybe]
@@ -142,7 +144,9 @@ async def days(connection: Connection, first: date = date.min, last: date = date
 
 
 async def differences(connection: Connection, day: date) -> AsyncIterator[Difference]:
-    """The wrong counts of a day."""
+    """The wrong counts of a day. None of a day whose rows are not kept."""
+    if not await kept.is_kept(connection, day):
+        return
     async with connection.transaction():
         for compare in (_COMPARE, _COMPARE_REPORTS):
             async for row in connection.cursor(compare, *_hashes(day), *_slots(day), *_minutes(day)):
@@ -150,7 +154,9 @@ async def differences(connection: Connection, day: date) -> AsyncIterator[Differ
 
 
 async def correct(connection: Connection, day: date) -> int:
-    """Correct the counts of a day, and return how many were wrong."""
+    """Correct the counts of a day, and return how many were wrong. Those of days without rows stay."""
+    if not await kept.is_kept(connection, day):
+        return 0
     async with adding_up.correcting(connection):
         wrong = int(await connection.fetchval(_MEND, *_hashes(day), *_slots(day), *_minutes(day)))
         if wrong:

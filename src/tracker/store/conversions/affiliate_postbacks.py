@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from tracker.domain import postback_macros
+from tracker.domain.conversion import ConvertedClick
 from tracker.domain.macros import TemplateError
 from tracker.domain.model import Template
 from tracker.store.catalogue import edit
@@ -29,6 +30,15 @@ _LOCK_UNANNOUNCED = """
 SELECT id FROM conversion_change WHERE NOT is_announced ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
 """
 _MARK_ANNOUNCED = "UPDATE conversion_change SET is_announced = true WHERE id = ANY ($1)"
+
+
+def _of_click(column: str) -> str:
+    """SQL: a value of the click, or of its conversion if the click's row is not kept."""
+    if column not in ConvertedClick._fields:
+        return f"click.{column}"
+    return f"CASE WHEN click.hash IS NULL THEN conversion.{column} ELSE click.{column} END AS {column}"
+
+
 # One for each affiliate postback that matches a change. Tests, imports, changes without a new status, and
 # unproven conversions have none.
 _SOME_FACTS = f"""
@@ -40,7 +50,7 @@ SELECT change.id AS change_id, change.status_after, change.at AS changed_at,
     conversion.id, conversion.hash, conversion.click_hash, conversion.offer_id, conversion.goal_id,
     conversion.affiliate_id, conversion.payout, conversion.payout_currency, conversion.created_at,
     offer.name AS offer_name, goal.name AS goal_name, affiliate.name AS affiliate_name,
-    {", ".join(f"click.{column}" for column in postback_macros.CLICK_COLUMNS)}
+    {", ".join(map(_of_click, postback_macros.CLICK_COLUMNS))}
 FROM conversion_change AS change
 JOIN conversion ON conversion.id = change.conversion_id
 JOIN affiliate_postback AS asked ON asked.affiliate_id = conversion.affiliate_id

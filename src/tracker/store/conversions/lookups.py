@@ -7,6 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from tracker.domain.click_id import millis_of
 from tracker.domain.conversion import (
     Amounts,
     ConvertedClick,
@@ -17,9 +18,10 @@ from tracker.domain.conversion import (
 )
 from tracker.domain.postback import STATUSES, ConversionStatus, Postback, Source, StatusWords, meaning
 from tracker.store import legacy_clicks
+from tracker.store.clicks import kept
 from tracker.store.conversions import status_words
 from tracker.store.conversions.postback_line import Queued
-from tracker.store.conversions.sql import CLICKS, GOALS, TRUST, VERSION
+from tracker.store.conversions.sql import CLICKS, CLICKS_OF_CONVERSIONS, GOALS, TRUST, VERSION
 from tracker.store.db import Connection
 from tracker.store.legacy_clicks import Found
 
@@ -170,8 +172,16 @@ class Facts(NamedTuple):
 
 
 async def _clicks(connection: Connection, hashes: Collection[str]) -> list[ConvertedClick]:
+    """Stored clicks, and what conversions have of clicks whose rows are not kept any more."""
     rows = await connection.fetch(CLICKS, list(hashes)) if hashes else []
-    return [ConvertedClick._make(row) for row in rows]
+    clicks = [ConvertedClick._make(row) for row in rows]
+    missing = {*hashes}.difference(click.hash for click in clicks)
+    if missing:
+        since = await kept.since(connection)
+        gone = [hash_ for hash_ in missing if millis_of(hash_) < since]
+        rows = await connection.fetch(CLICKS_OF_CONVERSIONS, gone) if gone else []
+        clicks += map(ConvertedClick._make, rows)
+    return clicks
 
 
 _NO_TRUST = Trust(True, ())

@@ -14,6 +14,7 @@ from tracker.domain.click_id import millis_of, minute_of
 from tracker.domain.conversion import Refusal, is_among
 from tracker.domain.postback import FUTURE_MILLIS, Postback, Result, Source
 from tracker.domain.unstored import AskUnstored, Unstored, nothing_unstored
+from tracker.store.clicks import kept
 from tracker.store.conversions.lookups import Facts
 from tracker.store.conversions.postbacks import NOT_STORED
 from tracker.store.db import Connection
@@ -48,6 +49,7 @@ class Fate(NamedTuple):
 
 
 _UNKNOWN = Fate(Result.REJECTED, Refusal.UNKNOWN_CLICK)
+_NOT_KEPT = Fate(Result.REJECTED, Refusal.NOT_KEPT)
 _PARKED = Fate(Result.PARKED, NOT_STORED)
 
 
@@ -66,6 +68,7 @@ class MissingClicks:
         self._asked: frozenset[int] = frozenset()  # minutes
         self._unstored = Unstored(frozenset(), frozenset())
         self._waiting: int | None = None
+        self._kept_since: int | None = None  # Unix milliseconds
         self._addresses: list[str] | None = None  # of all advertisers
         self._known: dict[str, bool] = {}  # addresses of senders
         self._windows: dict[tuple[int | None, int | None, bool], timedelta] = {}
@@ -91,6 +94,8 @@ class MissingClicks:
         """The result of a postback for a click, which is not in the table. No hash: an unknown click."""
         if hash_ is None or millis_of(hash_) > postback.millis + FUTURE_MILLIS:
             return _UNKNOWN
+        if millis_of(hash_) < await self._since():
+            return _NOT_KEPT
         minute = minute_of(hash_)
         if not self._is_overdue(hash_) or minute not in self._asked:
             return _PARKED
@@ -99,6 +104,11 @@ class MissingClicks:
             return _UNKNOWN
         # A replayed dead letter is on its way, even if others of its minute are still dead.
         return _PARKED if minute in self._unstored.in_flight else await self._wait(postback, hash_)
+
+    async def _since(self) -> int:
+        if self._kept_since is None:
+            self._kept_since = await kept.since(self._connection)
+        return self._kept_since
 
     def _is_overdue(self, hash_: str) -> bool:
         return self._complete_until is not None and millis_of(hash_) < self._complete_until

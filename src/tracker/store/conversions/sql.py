@@ -26,6 +26,12 @@ CLICKS = f"""
 SELECT encode(uuid_send(hash), 'hex') AS hash, id, status, {", ".join(_FROM_CLICK)}
 FROM click WHERE hash = ANY ($1::uuid[])
 """  # noqa: S608
+# What the latest conversion of a click has of it. It is the same in all of them.
+CLICKS_OF_CONVERSIONS = f"""
+SELECT DISTINCT ON (click_hash) encode(uuid_send(click_hash), 'hex'), click_id, click_status,
+    {", ".join(_FROM_CLICK)}
+FROM conversion WHERE click_hash = ANY ($1::uuid[]) AND click_status IS NOT NULL ORDER BY click_hash, id DESC
+"""  # noqa: S608
 GOALS = f"""
 SELECT {", ".join("status = 'active'" if name == "is_active" else name for name in Goal._fields)}, is_base
 FROM goal WHERE id = ANY ($1) OR offer_id = ANY ($2)

@@ -9,11 +9,11 @@ from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 from tracker.domain.click_fields import ADV_SUBS
-from tracker.domain.click_id import millis_of
+from tracker.domain.click_id import first_hash_at, millis_of
 from tracker.domain.model import ClickRow
 from tracker.store import legacy_clicks, locks
 from tracker.store.clicks import insert as clicks
-from tracker.store.clicks import partitions
+from tracker.store.clicks import kept, partitions
 from tracker.store.conversions import lock as conversion_lock
 from tracker.store.db import Connection
 from tracker.store.imports import progress as imports
@@ -102,7 +102,8 @@ class ClickStore:
 
     async def prepare(self, items: Sequence[ImportedClick]) -> None:
         """Create the partitions of the clicks, before the transaction that stores them."""
-        days = {day_of(item.row.hash) for item in items} - self._days
+        since = await kept.since(self._connection)
+        days = {day_of(item.row.hash) for item in items if millis_of(item.row.hash) >= since} - self._days
         if days:
             await partitions.create_history(self._connection, days)
             self._days |= days
@@ -110,7 +111,10 @@ class ClickStore:
     async def store(self, items: Sequence[ImportedClick]) -> Batch:
         """Store clicks in the caller's transaction. Existing rows stay, or are replaced."""
         items = await self._as_known(items)
-        refused = await self._note_legacy(items)
+        refused = await self._not_kept(items)
+        noted = await self._note_legacy([item for place, item in enumerate(items) if place not in refused])
+        places = [place for place in range(len(items)) if place not in refused]
+        refused |= {places[number]: why for number, why in noted.items()}
         taken = [item for place, item in enumerate(items) if place not in refused]
         replaced = await self._take_out(taken)
         rows = [replaced.get(item.row.hash, item.row) for item in taken]
@@ -141,7 +145,7 @@ class ClickStore:
         wanted = [(*item.earlier, item.row.hash) for item in items if item.earlier]
         noted = await self._connection.fetch(_CHECK_LEGACY, *zip(*wanted, strict=True)) if wanted else []
         checked = {(id_, source): LegacyClick(id_, hash_.hex, source) for id_, source, hash_ in noted}
-        others = _other_than(items, checked)
+        others = await self._not_kept(items) | _other_than(items, checked)
         others |= _other_than(items, await self._legacy(_firsts(items)), are_there=True)
         rows = [
             (place, item.row.hash, item.named, item.row)
@@ -181,10 +185,17 @@ class ClickStore:
         self, items: Sequence[ImportedClick], legacy: Mapping[EarlierId, LegacyClick]
     ) -> set[int]:
         """The positions of the clicks that an import refuses. What it stored has lost its id since."""
-        refused = {place: items[place].row.hash for place in _other_than(items, legacy)}
+        others = _other_than(items, legacy) | await self._not_kept(items)
+        refused = {place: items[place].row.hash for place in others}
         rows = await self._connection.fetch(_IMPORTED, list(refused.values())) if refused else []
         stored = {row["hash"].hex for row in rows}
         return {place for place, hash_ in refused.items() if hash_ not in stored}
+
+    async def _not_kept(self, items: Sequence[ImportedClick]) -> dict[int, str]:
+        """Why clicks of days that are not kept cannot be stored, by position."""
+        since = await kept.since(self._connection)
+        why = f"clicks before {day_of(first_hash_at(since))} are not kept any more (TRACKER_KEEP_DAYS)"
+        return {place: why for place, item in enumerate(items) if millis_of(item.row.hash) < since}
 
     async def _staying(self, differing: Mapping[int, ImportedClick]) -> dict[int, str]:
         """Why some clicks would not be replaced, by position."""

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from datetime import date
 
 from tracker.store import time_span
+from tracker.store.clicks import kept
 from tracker.store.clicks.recount import Difference
 from tracker.store.db import Connection
 from tracker.store.reports import rollups
@@ -38,7 +39,9 @@ async def days(connection: Connection, first: date, last: date) -> list[date]:
 
 
 async def differences(connection: Connection, day: date) -> AsyncIterator[Difference]:
-    """The wrong sums of a day, if rollups answer for it."""
+    """The wrong sums of a day, if rollups answer for it and its rows are kept."""
+    if not await kept.is_kept(connection, day):
+        return
     number = time_span.number_of(day)
     low = number * _DAY_MILLIS
     async with connection.transaction(isolation="repeatable_read"):

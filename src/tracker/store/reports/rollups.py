@@ -18,6 +18,7 @@ import asyncpg
 
 from tracker.domain.click_id import first_hash_at
 from tracker.store import locks, time_span
+from tracker.store.clicks import kept
 from tracker.store.clicks.counts import REPORT_COUNTS, condition_of
 from tracker.store.db import Connection
 from tracker.store.locks import Lock
@@ -57,9 +58,18 @@ ORDER BY day"""  # noqa: S608
 _DUE = f"""
 SELECT DISTINCT slot / {SLOTS_A_DAY} AS day FROM {REPORT_COUNTS}
 WHERE quarters = {SLOTS_A_DAY} AND dimension = 'all' AND slot < $1 * {SLOTS_A_DAY}
+    AND slot >= coalesce({kept.FIRST_DAY} - date '1970-01-01', 0) * {SLOTS_A_DAY}
 EXCEPT SELECT day FROM rolled_up_day WHERE is_built
 EXCEPT {_CHANGING}
 ORDER BY day DESC"""  # noqa: S608
+
+_LACKS = f"""
+SELECT EXISTS (
+    (SELECT slot / {SLOTS_A_DAY} FROM {REPORT_COUNTS}
+     WHERE quarters = {SLOTS_A_DAY} AND dimension = 'all'
+        AND slot >= $1 * {SLOTS_A_DAY} AND slot < $2 * {SLOTS_A_DAY}
+     GROUP BY slot HAVING sum(gross) <> 0)
+    EXCEPT ({_BUILT}))"""  # noqa: S608
 
 FORGET_CHANGED = f"""
 DELETE FROM rolled_up_day WHERE day IN (SELECT slot / {SLOTS_A_DAY} FROM {{}})"""  # noqa: S608
@@ -86,6 +96,12 @@ async def days_of(connection: Connection, span: Span) -> list[Span]:
             low = runs.pop().low
         runs.append(Span(low, (day + 1) * _DAY_MILLIS))
     return runs
+
+
+async def lacks(connection: Connection, span: Span) -> bool:
+    """Whether rollups do not answer for some day with clicks of a span of whole days."""
+    days = (span.low // _DAY_MILLIS, span.high // _DAY_MILLIS)
+    return bool(await connection.fetchval(_LACKS, *days))
 
 
 def of_clicks(rollup: Rollup) -> str:

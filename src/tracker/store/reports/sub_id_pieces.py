@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from tracker.domain.click_id import first_hash_at
 from tracker.store import locks, time_span
+from tracker.store.clicks import kept
 from tracker.store.clicks.counts import REPORT_COUNTS, condition_of
 from tracker.store.clicks.recount import Difference
 from tracker.store.db import Connection, Pool
@@ -63,7 +64,8 @@ FROM big
 CROSS JOIN LATERAL ({sub_ids.counted("big.key", "$1", f"$1 + {SLOTS_A_DAY}")}) AS now
 LEFT JOIN sub_id_piece AS piece
     ON (piece.affiliate_id, piece.slot, piece.hours) = (key::bigint, now.slot, now.hours)
-WHERE now.counted >= $2 AND now.counted IS DISTINCT FROM piece.counted
+WHERE $1 >= coalesce({kept.FIRST_DAY} - date '1970-01-01', 0) * {SLOTS_A_DAY}
+    AND now.counted >= $2 AND now.counted IS DISTINCT FROM piece.counted
     AND now.slot + now.hours * {SLOTS_AN_HOUR}
         <= (extract(epoch FROM clock_timestamp()) - {_SETTLED_SECONDS}) / {SLOT_MILLIS // 1000}
     AND (piece.made_at < clock_timestamp() - make_interval(secs => $3)) IS NOT FALSE
@@ -111,13 +113,15 @@ async def turn(connection: Connection) -> AsyncIterator[bool]:
 
 
 async def days(connection: Connection, first: date = date.min, last: date = date.max) -> list[date]:
-    """The days (UTC) from `first` to `last` that have clicks or pieces, the newest first."""
+    """The days (UTC) from `first` to `last` that have clicks or pieces, the newest first. Only kept days."""
+    kept_from = await kept.first_day(connection)
+    first = first if kept_from is None else max(first, kept_from)
     found = time_span.dates(row["day"] for row in await connection.fetch(_DAYS))
     return sorted((day for day in found if first <= day <= last), reverse=True)
 
 
 async def due(connection: Connection, day: date, again_seconds: float = AGAIN_SECONDS) -> list[Due]:
-    """The pieces of a day that are missing or not true: hours before the day itself."""
+    """The pieces of a day that are missing or not true: hours before the day itself. None without rows."""
     rows = await connection.fetch(_DUE, _first_slot(day), LEAST_CLICKS, again_seconds)
     return [Due(affiliate_id, Piece(slot, hours)) for affiliate_id, slot, hours in rows]
 
@@ -168,6 +172,8 @@ class _Wrong(NamedTuple):
 
 
 async def _wrong(connection: Connection, day: date) -> AsyncIterator[_Wrong]:
+    if not await kept.is_kept(connection, day):
+        return
     first = _first_slot(day)
     span = Span(first * SLOT_MILLIS, (first + SLOTS_A_DAY) * SLOT_MILLIS)
     for (affiliate_id,) in await connection.fetch(_AFFILIATES, first):
