@@ -397,7 +397,7 @@ async def test_admin_sees_what_a_partner_sees_and_goes_back(site: Site, anna: Br
         assert f'id="{field}-fault"' in anna.text
     await anna.post("/dashboard/see-as", kind="affiliate", id="513")
     await anna.follow()
-    assert "You see what affiliate 513 sees." in anna.text
+    assert "You see what affiliate Partner 513 sees." in anna.text
     await anna.post("/dashboard/see-as/end")
     await anna.follow()
     assert "You see what" not in anna.text

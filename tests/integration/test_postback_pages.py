@@ -71,6 +71,8 @@ async def test_conversion_is_shown_and_changed(site: Site) -> None:
     await browser.get(f"{LIST}/{id_}")
     assert (browser.page.status_code, HOSTILE in browser.text) == (200, False)
     assert "1 h 0 m" in browser.text
+    await browser.post(f"{LIST}/{id_}", sale_amount="ten")
+    assert 'id="sale_amount-fault"' in browser.text
     await browser.post(f"{LIST}/{id_}", status="approved")
     assert browser.location == f"{LIST}/{id_}?told=changed"
     await browser.follow()
@@ -79,7 +81,7 @@ async def test_conversion_is_shown_and_changed(site: Site) -> None:
     await browser.post(f"{LIST}/{id_}", status="hold")
     assert (browser.page.status_code, "cannot be hold any more" in browser.text) == (409, True)
     await browser.post(f"{LIST}/{id_}", sale_amount="ten")
-    assert 'id="sale_amount-fault"' in browser.text
+    assert ('id="sale_amount"' in browser.text, "Sale amount: " in browser.text) == (False, True)
     await browser.get(f"{LIST}/999")
     assert browser.page.status_code == 404
 
@@ -160,9 +162,11 @@ async def test_assistant_follows_a_test_to_its_end(site: Site) -> None:
     assert [one["value"] for one in inputs_of(browser.text) if one.get("name") == "offer_id"] == ["3"]
     await browser.post("/dashboard/test", offer_id="three", affiliate_id="513")
     assert (browser.page.status_code, 'id="offer_id-fault"' in browser.text) == (422, True)
-    await browser.post("/dashboard/test", offer_id="Test Offer", affiliate_id="513", aff_sub=HOSTILE)
+    goal = {"goal_id": "30", "aff_sub": HOSTILE}
+    await browser.post("/dashboard/test", offer_id="Test Offer", affiliate_id="513", **goal)
     here = browser.location
     await browser.follow()
+    assert re.search(r"goal \w[^<(]*\(30\)\.", browser.text)
     assert HOSTILE not in browser.text
     assert 'src="/dashboard/static/test_run.js' in browser.text
     assert (await browser.get(f"{here}/states")).json() == {"states": ["waiting"] * 5, "postbacks": 0}

@@ -71,6 +71,7 @@ async def _page(
         "run": answer.body,
         "offer": await name_at(visit, "offer", answer.body["offer_id"]),
         "affiliate": await name_at(visit, "affiliate", answer.body["affiliate_id"]),
+        "goal": await _goal(visit, answer.body),
         "said": _SAID,
         "given": form or Form([("order_id", f"test-{answer.body['id']}")]),
         "fired": fired,
@@ -79,6 +80,15 @@ async def _page(
         "zone": visit.settings.time_zone,
     }
     return html("test_run.html", visit, values, fault=fault)
+
+
+async def _goal(visit: Visit, run: Mapping[str, Any]) -> str:
+    """The name of the goal of a test. "" if it is the offer's base goal."""
+    if not run["goal_id"]:
+        return ""
+    at = {"offer_id": run["offer_id"], "id": run["goal_id"]}
+    name: str = (await ask(visit, kind_of("goal").api_one, at=at)).body["name"]
+    return name
 
 
 async def _run(visit: Visit) -> Answer:

@@ -22,6 +22,10 @@ DELETE FROM user_session WHERE id IN (
 # A session of other rights than its user has now is over, and so is one of a disabled or shut-out user.
 _FIND = f"""
 SELECT session.id, session.rights, session.is_whole, session.seen_as, session.seen_as_id,
+       CASE session.seen_as
+           WHEN 'affiliate' THEN (SELECT name FROM affiliate WHERE id = session.seen_as_id)
+           WHEN 'advertiser' THEN (SELECT name FROM advertiser WHERE id = session.seen_as_id)
+       END AS seen_as_name,
        account.id AS user_id, account.email, account.name, account.role,
        {OPEN_AFFILIATES}, {OPEN_ADVERTISERS}, account.hides_money,
        account.totp_since IS NOT NULL AS has_totp,
@@ -61,6 +65,7 @@ class Session(NamedTuple):
     is_whole: bool  # False: the second factor is still missing
     seen_as: str | None  # affiliate or advertiser: an admin looks as this partner
     seen_as_id: int | None
+    seen_as_name: str | None
     user_id: int
     email: str
     name: str
