@@ -228,6 +228,26 @@ async def test_spool_on_the_streams_machine_is_no_second_copy(
         await until(has_two_copies)
 
 
+async def test_full_spool_keeps_refused_clicks_off_the_stream(pair: Pair, tmp_path: Path) -> None:
+    """Each try of a refused visitor would count. Once there is room, the edge is ready without a click."""
+    settings = replace(an_edge(pair, tmp_path), spool_bytes=0)
+    async with recording(settings) as recorders:
+        assert await record(recorders, a_visit(1)) == [0]
+        pair.link.cut()
+        for _ in range(4):
+            with pytest.raises(NotRecorded, match="only one machine"):
+                await record(recorders, a_visit(2))
+        assert len(await on_stream(pair.primary)) == 2, "the call that missed the replica was done"
+        assert recorders.has_refused
+        recorders._recorders[0]._spool._max_bytes = 1 << 30
+
+        async def is_ready() -> bool:
+            return not recorders.has_refused
+
+        await until(is_ready)
+        assert await record(recorders, a_visit(3)) == [0]
+
+
 async def test_edge_says_yes_only_to_what_two_machines_have(
     database: Settings, pair: Pair, tmp_path: Path
 ) -> None:

@@ -40,6 +40,45 @@ def test_replicas_that_confirm_are_waited_for() -> None:
     assert noted == [*[(True, 1)] * 2, *[(True, 2)] * 2, (True, 1), *[(False, 1)] * 2, (True, 2)]
 
 
+INFO = b"""# Replication
+role:master
+connected_slaves:3
+slave0:ip=10.0.0.2,port=6379,state=online,offset=%d,lag=0,type=replica
+slave1:ip=10.0.0.3,port=6379,state=online,offset=%d,lag=0,type=replica
+slave2:ip=10.0.0.4,port=6379,state=wait_bgsave,offset=0,lag=0,type=replica
+master_repl_offset:%d
+"""
+
+
+def test_slower_replica_that_keeps_up_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of both replicas the first confirms alone, because the server answers then."""
+    now = [100.0]
+    monkeypatch.setattr("tracker.stream.copies.monotonic", lambda: now[0])
+    replicas = Replicas()
+    waited_for = []
+    for confirmed, slower, servers in [(1, 0, 900), (1, 400, 1000), (1, 1010, 1100), (2, 1150, 1200)]:
+        assert replicas.is_look_due
+        replicas.look_at((INFO % (servers, slower, servers)).replace(b"\n", b"\r\n"))
+        waited_for.append(int(replicas.waits(0.25)[0][1]))
+        replicas.note(confirmed, [1, confirmed])
+        assert not replicas.is_look_due
+        now[0] += 1
+    assert waited_for == [2, 1, 2, 2], "not while it has less than the server had a second before"
+
+
+def test_replica_that_always_confirms_too_late_is_seldom_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, tries = [100.0], 0
+    monkeypatch.setattr("tracker.stream.copies.monotonic", lambda: now[0])
+    replicas = Replicas()
+    for _ in range(600):
+        if replicas.is_look_due:
+            replicas.look(1, [1, 1])
+            tries += 1
+        replicas.note(1, [1, 1])
+        now[0] += 1
+    assert tries == 15
+
+
 def test_waits_leave_time_for_their_reply() -> None:
     (_, _, reaching), (_, local, _, syncing) = Replicas().waits(0.25)
     assert (reaching, local, syncing) == (b"100", b"1", b"100")

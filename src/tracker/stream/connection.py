@@ -117,10 +117,19 @@ class Connection:
     async def write(self, commands: Sequence[Sequence[bytes]], within: float) -> list[Any]:
         """As `ask`, and wait for replicas. `is_copied` says whether one has on disk what was written."""
         replicas = self._replicas
+        if replicas.is_look_due:
+            await self._look_at_replicas(within)
         answers = await self.ask([*commands, *replicas.waits(within)], within + LATE_SECONDS)
         replicas.note(*answers[len(commands) :])
         self.is_copied = replicas.have_it
         return answers[: len(commands)]
+
+    async def _look_at_replicas(self, within: float) -> None:
+        try:
+            (info,) = await self.ask([(b"INFO", b"replication")], within)
+            self._replicas.look_at(info)
+        except RefusedError:
+            self._replicas.never_look()
 
     async def ask(self, commands: Sequence[Sequence[bytes]], within: float) -> list[Any]:
         """The replies to some commands, which go in one write.

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 import orjson
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ResponseError
 
 from tracker.domain.postback import Postback, Source, read_form, read_postback
 from tracker.stream import keys
@@ -91,6 +92,8 @@ class PostbackStream(StreamClient):
         if self._replicas is None:
             await self._append(_COUNTED, arguments)
             return
+        if self._replicas.is_look_due:
+            await self._look_at_replicas(self._replicas)
         async with self._client.pipeline(transaction=False) as pipe:
             await self._append(_COUNTED, arguments, client=pipe)
             for words in self._replicas.waits(_REPLICA_SECONDS):
@@ -98,6 +101,16 @@ class PostbackStream(StreamClient):
             self._replicas.note(*(await pipe.execute())[1:])
         if not self._replicas.have_it:
             raise OneCopyError("no replica has it on disk")
+
+    async def _look_at_replicas(self, replicas: Replicas) -> None:
+        try:
+            info = await self._client.info("replication")
+        except ResponseError:
+            replicas.never_look()
+            return
+        those = [each for name, each in info.items() if name.startswith("slave") and isinstance(each, dict)]
+        online = [each["offset"] for each in those if each["state"] == "online"]
+        replicas.look(info["master_repl_offset"], online)
 
     async def oldest(self, count: int, block_seconds: float | None = None) -> list[Delivery]:
         """The oldest entries. Waits up to `block_seconds` for the first one (None: does not wait)."""

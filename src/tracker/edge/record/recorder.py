@@ -169,7 +169,7 @@ class Recorder:
                 self._arrived.clear()
             if batch or self.is_up:
                 await self._record(batch)
-            elif self.has_refused:
+            elif self.has_refused and not self._refuses_one_copy:
                 await self._try_spool()
 
     def _next_batch(self) -> list[_Group]:
@@ -186,7 +186,7 @@ class Recorder:
         entries = [entry for group in batch for entry in group.entries]
         answered, self._answered = self._answered, Counter()
         uncertain_call = None
-        if self.is_up and (self._has_replica or not batch or self._may_be_alone()):
+        if self.is_up and (self._has_replica or not batch or await self._may_be_alone()):
             try:
                 receipt = await self._append(entries, answered)
             except AppendError as error:
@@ -291,6 +291,7 @@ class Recorder:
         if self._has_replica and not self._is_alone:
             self._miss_replica()
         if not batch:
+            await self._may_be_alone()
             return
         call = Call(self._lane.id, self._lane.sequence - 1)
         is_copied = self._spools_elsewhere() and not await self._spool_them(
@@ -324,9 +325,17 @@ class Recorder:
         """Whether the spool is on another machine than the stream."""
         return self._leads_elsewhere(*self._appender.ends)
 
-    def _may_be_alone(self) -> bool:
-        """Whether clicks can be answered that no replica has."""
-        return not self._refuses_one_copy or self._spools_elsewhere()
+    async def _may_be_alone(self) -> bool:
+        """Whether clicks can be answered that no replica has.
+
+        Clicks that a full spool refuses must not be on the stream: visitors would try again, each time with
+        a click that counts.
+        """
+        if not self._refuses_one_copy:
+            return True
+        if self._spools_elsewhere() and self.has_refused:
+            await self._try_spool()
+        return self._spools_elsewhere() and not self.has_refused
 
     def _seal(self) -> None:
         if segment := self._spool.seal():
@@ -352,10 +361,10 @@ class Recorder:
 
     async def _try_spool(self) -> None:
         """See whether the spool takes clicks again. A balancer may send none until this edge is ready."""
-        if self._spool.open is None and not self._refuses_one_copy:
-            with suppress(SpoolError):
+        with suppress(SpoolError):
+            if self._spool.open is None:
                 await asyncio.to_thread(self._spool.begin, self._mint.now())
-                self.has_refused = False
+            self.has_refused = False
 
     def _miss_replica(self) -> None:
         what = "the spool" if self._spools_elsewhere() else "nowhere else, for the spool is on its machine"
