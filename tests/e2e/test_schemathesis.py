@@ -6,20 +6,23 @@ import asyncio
 import itertools
 import re
 from collections.abc import Iterator
+from functools import cache
 
 import asyncpg
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis.strategies import SearchStrategy, one_of
-from schemathesis import GenerationMode, Response
+from schemathesis import APIOperation, GenerationMode, Response
 from schemathesis.config import SchemathesisConfig
 from schemathesis.core.failures import AcceptedNegativeData, Failure, FailureGroup
 from schemathesis.openapi.checks import RejectedPositiveData
+from starlette.routing import Route
 
 from tests.conftest import Furnish
 from tests.e2e.running import Up, up
 from tracker.api.app import create_api
+from tracker.api.http.endpoint import contract_of
 from tracker.api.openapi.document import document
 from tracker.domain.access import OF_NETWORK
 from tracker.processes.engines.engine import postgres_dsn
@@ -102,12 +105,23 @@ EXPLAINED: list[tuple[type[Failure], int, str, str]] = [  # finding, status, tex
         )
     ),
 ]
-_DOCUMENT = document(create_api(Settings(redis_url="redis://nowhere", postgres_dsn="postgresql://nowhere/x")))
-schemathesis.serializer.alias("application/x-ndjson", "text/plain")
-_SCHEMA = schemathesis.openapi.from_dict(_DOCUMENT, config=_CONFIG)
-# Not by its decorator: those tests have one id, and pytest-xdist would run one of them.
-_OPERATIONS = {found.ok().label: found.ok() for found in _SCHEMA.get_all_operations()}
+_API = create_api(Settings(redis_url="redis://nowhere", postgres_dsn="postgresql://nowhere/x"))
+# Not by the library's decorator: those tests have one id, and pytest-xdist would run one of them.
+_NAMES = [
+    f"{method} {route.path}"
+    for route in _API.routes
+    if isinstance(route, Route) and contract_of(route)
+    for method in sorted((route.methods or set()) - {"HEAD"})
+]
 _addresses = itertools.count(1)
+
+
+@cache
+def operations() -> dict[str, APIOperation]:
+    """By name. Made by the first test: it takes two seconds, and each of pytest's workers imports this."""
+    schemathesis.serializer.alias("application/x-ndjson", "text/plain")
+    schema = schemathesis.openapi.from_dict(document(_API), config=_CONFIG)
+    return {found.ok().label: found.ok() for found in schema.get_all_operations()}
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +141,11 @@ def token(tracker: Up) -> str:
     return asyncio.run(_token(postgres_dsn(tracker.data_dir)))
 
 
-@pytest.mark.parametrize("name", _OPERATIONS)
+def test_operations_are_those_of_the_document() -> None:
+    assert list(operations()) == _NAMES
+
+
+@pytest.mark.parametrize("name", _NAMES)
 def test_api_keeps_to_its_document(name: str, tracker: Up, token: str) -> None:
     @seed(_SEED)
     @settings(max_examples=_EXAMPLES, database=None, deadline=None, suppress_health_check=list(HealthCheck))
@@ -158,7 +176,7 @@ def test_api_keeps_to_its_document(name: str, tracker: Up, token: str) -> None:
 
 def _cases(name: str) -> SearchStrategy[schemathesis.Case]:
     """Valid and invalid values by the document. A file of lines may be any text."""
-    operation = _OPERATIONS[name]
+    operation = operations()[name]
     is_file = any(body.media_type == "text/csv" for body in operation.body)
     modes = [GenerationMode.POSITIVE] if is_file else list(GenerationMode)
     return one_of(operation.as_strategy(generation_mode=mode) for mode in modes)
