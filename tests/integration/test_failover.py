@@ -15,8 +15,8 @@ import redis.asyncio
 from httpx import AsyncClient
 
 from tests.conftest import Engines, Furnish
-from tests.factories.clicks import a_click, outcomes_of
-from tests.integration.api_client import CLICKS, api_of
+from tests.factories.clicks import a_click, a_row, outcomes_of
+from tests.integration.api_client import CLICKS, api_of, store
 from tests.integration.engines import PATIENCE, until
 from tests.integration.standby_client import STANDBY, Pair, pair_of
 from tracker.domain.click_id import Mint
@@ -147,3 +147,21 @@ async def test_ledger_sees_what_a_promotion_has_lost(settings: Settings, pair: P
     lost = await pair.standby.ask("SELECT 12 - count(*) FROM click")
     assert sum(minute.difference for minute in found.unbalanced) == lost == 7
     await visitors.close()
+
+
+async def test_standby_of_a_history_that_was_left_is_not_read(settings: Settings, pair: Pair) -> None:
+    """Its log is longer than the new primary's, and has clicks that exist no more."""
+    await pair.standby.kill()
+    await store(replace(settings, postgres_dsn=pair.primary.dsn), [a_row()])
+    await pair.primary.ask("SELECT pg_switch_wal()")
+    await pair.primary.kill()
+    await pair.standby.start()
+    await promoted(pair)
+    (pair.primary.directory / "standby.signal").touch()
+    await pair.primary.start()
+    new, old = pair.standby, pair.primary
+    written = await new.ask("SELECT pg_current_wal_flush_lsn()::text")
+    assert await old.ask("SELECT pg_last_wal_replay_lsn() > $1::text::pg_lsn", written)
+    assert await old.ask("SELECT count(*) FROM click") == 1
+    async with api_of(replace(settings, postgres_dsn=new.dsn, read_dsn=old.dsn)) as client:
+        assert (await served(client))["total"] == 0

@@ -37,6 +37,7 @@ ALL = Visibility(KEYS)
     returns=ClickList,
     tag="Clicks",
     has_complete_until=True,
+    from_standby=True,
 )
 async def list_clicks(call: Call[ListQuery]) -> Response:
     """List clicks
@@ -75,6 +76,7 @@ async def get_click(call: Call[KeyQuery]) -> Response:
     files=STREAMED,
     tag="Clicks",
     has_complete_until=True,
+    from_standby=True,
 )
 async def export_clicks(call: Call[ExportQuery]) -> Response:
     """Export clicks
@@ -98,10 +100,10 @@ routes: list[Route] = [
 async def answer_clicks(call: Call[Any], query: ListQuery, visibility: Visibility) -> Response:
     """A page of the visible clicks, or their feed."""
     query.check_paging()
-    query = await clicks.by_hash(call.state.pool, query, visibility)
+    query = await clicks.by_hash(call.pool, query, visibility)
     if query.after_id is not None:
         return await _feed(call, query, visibility, query.after_id)
-    return await answer_list(query, clicks.walk(call.state.pool, query, call.network_zone, visibility))
+    return await answer_list(query, clicks.walk(call.pool, query, call.network_zone, visibility))
 
 
 async def answer_click(call: Call[KeyQuery], visibility: Visibility) -> Response:
@@ -116,7 +118,7 @@ async def read_click(call: Call[KeyQuery], visibility: Visibility) -> Row:
         Problem: 404 if it does not exist or is not visible.
     """
     zone = call.query.zone(call.network_zone)
-    row = await keys.find(call.state.pool, keys.CLICKS, call.path["id"], call.query.source, zone, visibility)
+    row = await keys.find(call.pool, keys.CLICKS, call.path["id"], call.query.source, zone, visibility)
     if row is None:
         errors = {"id": ["does not exist"]}
         detail = "There is no click with this id or hash."
@@ -126,17 +128,19 @@ async def read_click(call: Call[KeyQuery], visibility: Visibility) -> Row:
 
 async def answer_click_export(call: Call[Any], query: ExportQuery, visibility: Visibility) -> Response:
     """All visible clicks of the filters."""
-    query = await clicks.by_hash(call.state.pool, query, visibility)
+    query = await clicks.by_hash(call.pool, query, visibility)
     filtered, order = visibility.narrow(query.clicks(call.network_zone)), query.order(call.network_zone)
     chosen: Sequence[str] | None = query.columns
     keys = tuple(dict.fromkeys(chosen or visibility.keys))
-    chunks = click_export.export(call.state.pool, filtered, order, keys)
+    chunks = click_export.export(call.pool, filtered, order, keys)
     return await answer_export(call.request, chunks, name="clicks", keys=keys, query=query)
 
 
 async def _feed(call: Call[Any], query: ListQuery, visibility: Visibility, after_id: int) -> Response:
+    """A part of the feed. It is the primary's, whose locks say how far the feed goes."""
     filtered, zone = visibility.narrow(query.clicks(call.network_zone)), query.zone(call.network_zone)
-    feed = await click_list.feed(call.state.pool, filtered, zone, after_id, query.per_page)
     tracked: CompleteUntil = call.state.complete_until
-    call.complete_until = tracked.of_feed(call.complete_until, feed.given, feed.upto)
+    known = await tracked.millis()
+    feed = await click_list.feed(call.state.pool, filtered, zone, after_id, query.per_page)
+    call.complete_until = tracked.of_feed(known, feed.given, feed.upto)
     return answer_feed(visibility.show(feed.rows), query, after_id)

@@ -18,6 +18,7 @@ from tracker.ops.doctor import (
     ledger,
     postbacks,
     settings,
+    standby,
     tokens,
     users,
     webhooks,
@@ -33,6 +34,7 @@ _ServerCheck = Callable[[Settings, StreamResult], Awaitable[list[Finding]]]
 _OF_SERVERS: Mapping[str, _ServerCheck] = {
     "engines": engines.check,
     "durability": durability.check,
+    "standby": standby.check,
     "clock": clock.check,
     "catalogue": catalogue.check,
     "tokens": tokens.check,
