@@ -63,7 +63,12 @@ class Settings:
     operations/sentinel-and-cluster.md.
     """
     postgres_dsn: str | None = None
-    """postgresql:// of a PostgreSQL >= 15. Default: the embedded PostgreSQL."""
+    """postgresql:// of a PostgreSQL >= 15. Default: the embedded PostgreSQL.
+
+    It may name several servers. The one that is the primary is used.
+    """
+    read_dsn: str | None = None
+    """postgresql:// of a standby of it: it answers lists, reports and exports. Default: the primary does."""
     trusted_proxies: tuple[Network, ...] = ()
     """Peers whose X-Forwarded-* and Forwarded headers are trusted (addresses or CIDRs, comma-separated)."""
     geoip_db: tuple[Path, ...] = ()
@@ -366,6 +371,7 @@ _READERS: Mapping[str, tuple[str, _Reader]] = {
     "TRACKER_SECRET_KEY_FILE": ("secret_key_file", lambda text: Path(text).expanduser()),
     "TRACKER_REDIS_URL": ("redis_url", _stream_url),
     "TRACKER_POSTGRES_DSN": ("postgres_dsn", _url("postgresql", "postgres")),
+    "TRACKER_READ_DSN": ("read_dsn", _url("postgresql", "postgres")),
     "TRACKER_TRUSTED_PROXIES": ("trusted_proxies", _networks),
     "TRACKER_GEOIP_DB": ("geoip_db", _paths),
     "TRACKER_ON_LOSS": ("on_loss", _on_loss),

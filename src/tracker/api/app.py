@@ -70,11 +70,13 @@ from tracker.edge.enrich.geo import GeoReader
 from tracker.metrics_socket import answering
 from tracker.parameters import ParameterError
 from tracker.reading.complete_until import CompleteUntil
+from tracker.reading.sources import Sources
 from tracker.settings import Settings
 from tracker.store.catalogue.edit import BUSY
-from tracker.store.db import UNREACHABLE, open_pool
+from tracker.store.db import UNREACHABLE, Pool, open_pool
 from tracker.store.outages import NOT_MIGRATED
 from tracker.store.paging import TOO_SLOW
+from tracker.store.standby import Standby
 from tracker.store.unknown_tokens import UnknownTokens
 from tracker.stream.ledger import StreamLedger
 from tracker.stream.postbacks import PostbackStream
@@ -169,6 +171,8 @@ async def _opened(app: Starlette) -> AsyncIterator[None]:
     app.state.stream = StreamLedger(settings.redis_url)
     app.state.postbacks = PostbackStream(settings.redis_url, settings.copies)
     app.state.complete_until = CompleteUntil(app.state.stream, settings.data_dir)
+    standby = await _standby(settings, app.state.pool)
+    app.state.sources = Sources(app.state.pool, app.state.complete_until, standby)
     try:
         async with answering(settings.data_dir, f"api-{settings.api_port}", health.answers(app)):
             yield
@@ -181,3 +185,12 @@ async def _opened(app: Starlette) -> AsyncIterator[None]:
         await app.state.postbacks.close()
         with suppress(TimeoutError):  # close() has ended the connections anyway
             await wait_for(app.state.pool.close(), _CLOSE_SECONDS)
+        if standby is not None:
+            with suppress(TimeoutError):
+                await wait_for(standby.close(), _CLOSE_SECONDS)
+
+
+async def _standby(settings: Settings, primary: Pool) -> Standby | None:
+    if settings.read_dsn is None:
+        return None
+    return await Standby.open(settings.read_dsn, primary, longest_wait=_LONGEST_WAIT_SECONDS)

@@ -20,6 +20,7 @@ from tracker.api.http.endpoint import public
 from tracker.api.http.problems import SECURITY_HEADERS, Problem
 from tracker.api.http.rate_limits import Limits
 from tracker.metrics_socket import Answers
+from tracker.reading.sources import Sources
 from tracker.store import alerts, db, retention
 from tracker.store.clicks import deltas, kept
 from tracker.store.clicks.list import is_ready
@@ -105,7 +106,9 @@ def answers(app: Starlette) -> Answers:
     """The answers to the metrics' listener."""
 
     async def metrics(_: str) -> str:
-        return "\n".join([*_own(app.state), *await _visitors(app.state), *await _of_database(app.state), ""])
+        state = app.state
+        engines = [*await _visitors(state), *await _of_database(state)]
+        return "\n".join([*_own(state), *await _of_standby(state), *engines, ""])
 
     return {"metrics": metrics}
 
@@ -131,6 +134,26 @@ def _own(state: State) -> list[str]:
         "# HELP tracker_api_wrong_tokens_total Tokens presented that are unknown, revoked or expired.",
         "# TYPE tracker_api_wrong_tokens_total counter",
         f"tracker_api_wrong_tokens_total{{{api}}} {limits.wrong_tokens}",
+    ]
+
+
+async def _of_standby(state: State) -> list[str]:
+    """Who answered reads, and how far the standby is behind. Empty without a standby."""
+    sources: Sources = state.sources
+    if sources.standby is None:
+        return []
+    api = f'api="{state.settings.api_port}"'
+    behind = await sources.behind()
+    return [
+        "# HELP tracker_api_reads_total Lists, reports and exports, by the server that was chosen for them.",
+        "# TYPE tracker_api_reads_total counter",
+        *(
+            f'tracker_api_reads_total{{{api},from="{server}"}} {sources.chosen[server]}'
+            for server in ("standby", "primary")
+        ),
+        "# HELP tracker_standby_behind_bytes Write-ahead log that the standby has not replayed.",
+        "# TYPE tracker_standby_behind_bytes gauge",
+        *([] if behind is None else [f"tracker_standby_behind_bytes{{{api}}} {behind}"]),
     ]
 
 

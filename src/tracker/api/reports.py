@@ -8,8 +8,6 @@ from urllib.parse import urlencode
 
 import orjson
 from pydantic import BaseModel, Field, create_model
-from starlette.datastructures import State
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -184,6 +182,7 @@ _WithoutMoney = create_model(
     files=STREAMED,
     tag="Reports",
     has_complete_until=True,
+    from_standby=True,
 )
 async def read_report(call: Call[ReportQuery]) -> Response:
     """Get a report
@@ -197,38 +196,41 @@ async def read_report(call: Call[ReportQuery]) -> Response:
     included. Only conversions have a goal or a sale_status: clicks are counted in the row without one.
     Currencies are never added up. CSV has a column for each currency, such as payout_EUR.
     """
-    return await answer_report(call.request, call.query, ALL.seen_by(call.token))
+    return await answer_report(call, call.query, ALL.seen_by(call.token))
 
 
 routes: list[Route] = [Route(PATH, read_report)]
 
 
-async def answer_report(request: Request, query: ReportQuery, sight: Visibility) -> Response:
+async def answer_report(call: Call[Any], query: ReportQuery, sight: Visibility) -> Response:
     """What is seen of a report."""
-    state = request.app.state
-    query = query.checked(state.settings.time_zone)
+    query = query.checked(call.network_zone)
     if query.format == "json":
-        body = orjson.dumps(await report_of(state, query, sight))
+        body = orjson.dumps(await report_of(call.pool, query, call.network_zone, sight))
         return Response(body, headers=SECURITY_HEADERS, media_type="application/json")
-    _, report = await _report(state, query, sight)
+    _, report = await _report(call.pool, query, call.network_zone, sight)
     return _file(query, report, Shown(query.group_by, query.shown(sight), sight))
 
 
-async def report_of(state: State, query: ReportQuery, sight: Visibility) -> dict[str, object]:
+async def report_of(
+    pool: Pool, query: ReportQuery, network_zone: str, sight: Visibility
+) -> dict[str, object]:
     """What is seen of a report of a checked query, as JSON has it.
 
     Raises:
         ParameterError: two parameters contradict each other.
         Problem: 503 if its clicks cannot be read in time.
     """
-    asked, report = await _report(state, query, sight)
+    asked, report = await _report(pool, query, network_zone, sight)
     shown = Shown(query.group_by, query.shown(sight), sight)
     return _as_json(report, shown, {} if sight.hides_money else _statement(query, asked))
 
 
-async def _report(state: State, query: ReportQuery, sight: Visibility) -> tuple[ReportRequest, Report]:
-    asked = await reports.request_of(state.pool, query, state.settings.time_zone, sight)
-    return asked, await _read(state.pool, asked)
+async def _report(
+    pool: Pool, query: ReportQuery, network_zone: str, sight: Visibility
+) -> tuple[ReportRequest, Report]:
+    asked = await reports.request_of(pool, query, network_zone, sight)
+    return asked, await _read(pool, asked)
 
 
 async def _read(pool: Pool, asked: ReportRequest) -> Report:

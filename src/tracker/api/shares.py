@@ -13,7 +13,6 @@ from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
 from pydantic import BaseModel, Field
-from starlette.datastructures import State
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -262,7 +261,7 @@ async def open_share(pool: Pool, id_: int, secret: str) -> Share | None:
     return await shares.find(pool, id_, _digest(secret))
 
 
-async def read_share(state: State, share: Share) -> tuple[ReportQuery, dict[str, Any]]:
+async def read_share(pool: Pool, network_zone: str, share: Share) -> tuple[ReportQuery, dict[str, Any]]:
     """The query of a share with the days of now, and what the API would answer.
 
     Raises:
@@ -271,8 +270,9 @@ async def read_share(state: State, share: Share) -> tuple[ReportQuery, dict[str,
     """
     hides_money = share.row["hides_money"]
     query = _read(share.row["query"], share.owner, hides_money=hides_money)
-    query = query.checked(state.settings.time_zone)
-    return query, await reports.report_of(state, query, sight_of(share.owner, hides_money=hides_money))
+    query = query.checked(network_zone)
+    sight = sight_of(share.owner, hides_money=hides_money)
+    return query, await reports.report_of(pool, query, network_zone, sight)
 
 
 async def note_use(pool: Pool, share: Share, client: str, address: str) -> None:

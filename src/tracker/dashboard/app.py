@@ -39,7 +39,7 @@ from tracker.people.sign_in import SignIn
 from tracker.secret_key import SecretKey
 from tracker.settings import Settings
 from tracker.store.catalogue.edit import BUSY
-from tracker.store.db import STATEMENT_TIMEOUT_SECONDS, UNREACHABLE
+from tracker.store.db import STATEMENT_TIMEOUT_SECONDS, UNREACHABLE, drop_read_only
 from tracker.store.migrate import is_behind
 from tracker.store.outages import MIGRATE, NOT_MIGRATED
 from tracker.store.paging import TOO_SLOW
@@ -61,6 +61,7 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:
+    await drop_read_only(request.app.state.pool, error)
     _log.warning("%r: the database cannot answer: %s", request.scope["path"], type(error).__name__)
     return error_page(503, "The database cannot answer now. Try again in a moment.", _RETRY_AFTER)
 

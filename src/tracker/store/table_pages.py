@@ -6,10 +6,12 @@ A walk continues after a row by its hash, which is unique. A row's position neve
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import NamedTuple
 
 import asyncpg
 
+from tracker.store import standby
 from tracker.store.db import Connection, Pool
 from tracker.store.paging import MAX_OFFSET, TooDeepError, TooManyToSortError, reading
 
@@ -77,10 +79,14 @@ def _check_sorted(walked: PagedTable, total: int) -> None:
 
 async def chunks(pool: Pool, walked: PagedTable) -> AsyncGenerator[list[asyncpg.Record], None]:
     """All rows in chunks. Between chunks it holds no connection and no snapshot."""
+
+    async def go_on(after: str | None, pool: Pool) -> list[asyncpg.Record]:
+        async with reading(pool, "read_committed") as connection:
+            return await read(connection, walked, _CHUNK_ROWS, after=after)
+
     last_hash: str | None = None
     while True:
-        async with reading(pool, "read_committed") as connection:
-            records = await read(connection, walked, _CHUNK_ROWS, after=last_hash)
+        records = await standby.read(pool, partial(go_on, last_hash))
         if records:
             yield records
         if len(records) < _CHUNK_ROWS:

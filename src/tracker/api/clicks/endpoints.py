@@ -39,6 +39,7 @@ ALL = Visibility(KEYS)
     returns=ClickList,
     tag="Clicks",
     has_complete_until=True,
+    from_standby=True,
 )
 async def list_clicks(call: Call[ListQuery]) -> Response:
     """List clicks
@@ -78,6 +79,7 @@ async def get_click(call: Call[KeyQuery]) -> Response:
     files=STREAMED,
     tag="Clicks",
     has_complete_until=True,
+    from_standby=True,
 )
 async def export_clicks(call: Call[ExportQuery]) -> Response:
     """Export clicks
@@ -101,11 +103,11 @@ routes: list[Route] = [
 async def answer_clicks(call: Call[Any], query: ListQuery, visibility: Visibility) -> Response:
     """A page of the visible clicks, or their feed."""
     query.check_paging()
-    query = await clicks.by_hash(call.state.pool, query, visibility)
+    query = await clicks.by_hash(call.pool, query, visibility)
     if query.after_id is not None:
         return await _feed(call, query, visibility, query.after_id)
     try:
-        return await answer_list(query, clicks.walk(call.state.pool, query, call.network_zone, visibility))
+        return await answer_list(query, clicks.walk(call.pool, query, call.network_zone, visibility))
     except TooManyClicksError as error:
         detail = f"These filters match {error}."
         raise Problem(503, detail, errors={"created_from": [NARROW]}) from None
@@ -123,11 +125,11 @@ async def read_click(call: Call[KeyQuery], visibility: Visibility) -> Row:
         Problem: 404 if it does not exist or is not visible, 410 if its day is not kept.
     """
     zone = call.query.zone(call.network_zone)
-    row = await keys.find(call.state.pool, keys.CLICKS, call.path["id"], call.query.source, zone, visibility)
+    row = await keys.find(call.pool, keys.CLICKS, call.path["id"], call.query.source, zone, visibility)
     if row is None:
         told = header(call.complete_until, call.kept_since)
         named = (call.path["id"], call.query.source, visibility.owner)
-        if await keys.is_before(call.state.pool, *named, call.kept_since):
+        if await keys.is_before(call.pool, *named, call.kept_since):
             detail = (
                 f"Clicks before {rfc3339(call.kept_since)} are not kept one by one. Their counts are in "
                 "reports. Their conversions are kept: list conversions by click_hash."
@@ -140,17 +142,19 @@ async def read_click(call: Call[KeyQuery], visibility: Visibility) -> Row:
 
 async def answer_click_export(call: Call[Any], query: ExportQuery, visibility: Visibility) -> Response:
     """All visible clicks of the filters."""
-    query = await clicks.by_hash(call.state.pool, query, visibility)
+    query = await clicks.by_hash(call.pool, query, visibility)
     filtered, order = visibility.narrow(query.clicks(call.network_zone)), query.order(call.network_zone)
     chosen: Sequence[str] | None = query.columns
     keys = tuple(dict.fromkeys(chosen or visibility.keys))
-    chunks = click_export.export(call.state.pool, filtered, order, keys)
+    chunks = click_export.export(call.pool, filtered, order, keys)
     return await answer_export(call.request, chunks, name="clicks", keys=keys, query=query)
 
 
 async def _feed(call: Call[Any], query: ListQuery, visibility: Visibility, after_id: int) -> Response:
+    """A part of the feed. It is the primary's, whose locks say how far the feed goes."""
     filtered, zone = visibility.narrow(query.clicks(call.network_zone)), query.zone(call.network_zone)
-    feed = await click_list.feed(call.state.pool, filtered, zone, after_id, query.per_page)
     tracked: CompleteUntil = call.state.complete_until
-    call.complete_until = tracked.of_feed(call.complete_until, feed.given, feed.upto)
+    known = await tracked.millis()
+    feed = await click_list.feed(call.state.pool, filtered, zone, after_id, query.per_page)
+    call.complete_until = tracked.of_feed(known, feed.given, feed.upto)
     return answer_feed(visibility.show(feed.rows), query, after_id)

@@ -72,6 +72,7 @@ class FiredAgain(RootModel[SentPostback | FiredPostback]):
     without_money=SentPostbackQuery,
     returns=listed("SentPostbackList", SentPostback),
     tag=_TAG,
+    from_standby=True,
 )
 async def list_sent_postbacks(call: Call[SentPostbackQuery]) -> Response:
     """List postbacks to affiliates
@@ -80,7 +81,7 @@ async def list_sent_postbacks(call: Call[SentPostbackQuery]) -> Response:
     """
     query, number = call.query, call.query.page or 1
     page = await log_page(
-        call.state.pool, affiliate_postbacks.POSTBACKS, affiliate_postbacks.FILTERS, query, call.network_zone
+        call.pool, affiliate_postbacks.POSTBACKS, affiliate_postbacks.FILTERS, query, call.network_zone
     )
     page = page._replace(rows=[seen_by(call.token, row) for row in page.rows])
     return as_json(envelope(page, per_page=query.per_page, number=number))

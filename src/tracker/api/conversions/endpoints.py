@@ -37,6 +37,7 @@ WHOLE = Visibility((*KEYS, "changes", "entries", "corrections"))
     returns=ConversionList,
     tag="Conversions",
     has_complete_until=True,
+    from_standby=True,
 )
 async def list_conversions(call: Call[ConversionListQuery]) -> Response:
     """List conversions
@@ -75,6 +76,7 @@ async def get_conversion(call: Call[KeyQuery]) -> Response:
     files=STREAMED,
     tag="Conversions",
     has_complete_until=True,
+    from_standby=True,
 )
 async def export_conversions(call: Call[ConversionExportQuery]) -> Response:
     """Export conversions
@@ -86,18 +88,18 @@ async def export_conversions(call: Call[ConversionExportQuery]) -> Response:
 
 
 async def answer_conversions(call: Call[Any], query: ConversionListQuery, visibility: Visibility) -> Response:
-    """A page of the visible conversions, or their feed."""
+    """A page of the visible conversions, or their feed. Feeds are the primary's, whose locks they read."""
     query.check_paging()
-    pool, network_zone = call.state.pool, call.network_zone
-    query = await reading.by_hash(pool, query, visibility)
+    primary, network_zone = call.state.pool, call.network_zone
+    query = await reading.by_hash(call.pool, query, visibility)
     if query.updated_after is not None:
-        changed = await reading.changes(pool, query, network_zone, visibility, query.updated_after)
+        changed = await reading.changes(primary, query, network_zone, visibility, query.updated_after)
         return answer_changes(*changed, query.per_page)
     if query.after_id is not None:
         conversions, order = visibility.narrow(query.conversions(network_zone)), query.order(network_zone)
-        rows = await conversion_list.feed(pool, conversions, order.zone, query.after_id, query.per_page)
+        rows = await conversion_list.feed(primary, conversions, order.zone, query.after_id, query.per_page)
         return answer_feed(visibility.show(rows), query, query.after_id)
-    return await answer_list(query, reading.walk(pool, query, network_zone, visibility))
+    return await answer_list(query, reading.walk(call.pool, query, network_zone, visibility))
 
 
 async def answer_conversion(call: Call[KeyQuery], visibility: Visibility) -> Response:
@@ -112,9 +114,7 @@ async def read_conversion(call: Call[Any], visibility: Visibility) -> Row:
         Problem: 404 if it does not exist or is not visible.
     """
     zone = call.query.zone(call.network_zone)
-    row = await keys.find(
-        call.state.pool, keys.CONVERSIONS, call.path["id"], call.query.source, zone, visibility
-    )
+    row = await keys.find(call.pool, keys.CONVERSIONS, call.path["id"], call.query.source, zone, visibility)
     if row is None:
         raise no_such_conversion()
     return row
@@ -135,9 +135,9 @@ async def answer_conversion_export(
 ) -> Response:
     """All visible conversions of the filters."""
     zone, keys = call.network_zone, visibility.keys
-    query = await reading.by_hash(call.state.pool, query, visibility)
+    query = await reading.by_hash(call.pool, query, visibility)
     conversions, order = visibility.narrow(query.conversions(zone)), query.order(zone)
-    chunks = conversion_list.export(call.state.pool, conversions, order, keys)
+    chunks = conversion_list.export(call.pool, conversions, order, keys)
     return await answer_export(call.request, chunks, name="conversions", keys=keys, query=query)
 
 

@@ -86,6 +86,7 @@ class PostbackLog(BaseModel):
     without_money=PostbackLogQuery,
     returns=PostbackLog,
     tag="Conversions",
+    from_standby=True,
 )
 async def list_postbacks(call: Call[PostbackLogQuery]) -> Response:
     """List postbacks
@@ -94,7 +95,7 @@ async def list_postbacks(call: Call[PostbackLogQuery]) -> Response:
     that edges refused are included. Page numbers work for the first 10,000 rows: use `next_cursor` from there
     on.
     """
-    query, pool, network_zone = call.query, call.state.pool, call.network_zone
+    query, pool, network_zone = call.query, call.pool, call.network_zone
     query.check_paging()
     return await answer_list(query, walk(pool, query, network_zone, hides_money=call.token.hides_money))
 

@@ -48,6 +48,7 @@ class ConversionTimes(BaseModel):
     without_money=ConversionFilterQuery,
     returns=ConversionTimes,
     tag="Conversions",
+    from_standby=True,
 )
 async def read_conversion_times(call: Call[ConversionFilterQuery]) -> Response:
     """Get times from click to conversion
@@ -62,8 +63,8 @@ async def read_conversion_times(call: Call[ConversionFilterQuery]) -> Response:
 
 async def answer_times(call: Call[Any], query: ConversionFilterQuery, visibility: Visibility) -> Response:
     """The times of the visible conversions."""
-    query = await reading.by_hash(call.state.pool, query, visibility)
-    read = await times.read(call.state.pool, visibility.narrow(query.conversions(call.network_zone)))
+    query = await reading.by_hash(call.pool, query, visibility)
+    read = await times.read(call.pool, visibility.narrow(query.conversions(call.network_zone)))
     return as_json(
         {
             "data": [_row(step) for step in read.steps],

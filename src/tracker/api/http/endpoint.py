@@ -23,10 +23,14 @@ from tracker.api.http.problems import Problem
 from tracker.domain.access import SCOPES
 from tracker.parameters import Query
 from tracker.reading.query import SomeQuery, read_query
+from tracker.reading.sources import Source, Sources
 from tracker.store.catalogue.edit import Author
 from tracker.store.clicks import kept
+from tracker.store.db import Pool
 from tracker.store.token_owner import Owner
 from tracker.store.tokens import Token
+
+_READING = ("GET", "HEAD")
 
 Answer = Callable[[Request], Awaitable[Response]]
 """The handler of a route."""
@@ -66,6 +70,7 @@ class Contract(NamedTuple):
     may_fail: tuple[int, ...]  # further errors: a body and a path with parameters bring their own
     has_etag: bool
     has_complete_until: bool
+    from_standby: bool  # a standby may answer
 
     def query_of(self, *, hides_money: bool) -> type[Query] | None:
         """The query that may be sent. None: none, because the endpoint shows money."""
@@ -80,6 +85,8 @@ class Call(Generic[SomeQuery]):
     contract: Contract
     token: Token
     query: SomeQuery
+    pool: Pool
+    """Where the contract lets it read. What writes has the primary."""
     complete_until: int | None = None
     """Unix milliseconds that the answer gives as Complete-Until. None: the answer has no such header."""
     kept_since: int = 0
@@ -160,6 +167,7 @@ def endpoint(
     files: tuple[str, ...] = (),
     has_etag: bool = False,
     has_complete_until: bool = False,
+    from_standby: bool = False,
     without_money: type[SomeQuery] | None = None,
     name: str = "",
     text: str = "",
@@ -168,6 +176,7 @@ def endpoint(
 
     The name and the text default to the function's name and docstring. A token that hides money is refused
     unless `without_money` gives the query that it may send: one without parameters for amounts.
+    `from_standby`: it is a list, a report or an export, so that a standby may answer it.
 
     Raises:
         ValueError: there is no such scope, or none at all.
@@ -194,28 +203,48 @@ def endpoint(
             may_fail=may_fail,
             has_etag=has_etag,
             has_complete_until=has_complete_until,
+            from_standby=from_standby,
         )
 
         async def answer(request: Request) -> Response:
             return await respond(request, await authorize(request, contract.scopes, owner))
 
         async def respond(request: Request, token: Token) -> Response:
-            allowed = without_money if token.hides_money else query
-            if allowed is None:
-                raise Problem(403, "This path shows money, and the token hides it.")
-            call = Call(request, contract, token, read_query(request.scope["query_string"], allowed))
-            if has_complete_until:  # known before the clicks are read
-                call.complete_until = await call.state.complete_until.millis()
-                call.kept_since = await kept.since(call.state.pool)
-            response = await function(call)
-            response.headers.update(header(call.complete_until, call.kept_since))
-            return response
+            return await _respond(function, contract, request, token)
 
         _contracts[answer] = contract
         _responses[answer] = respond
         return answer
 
     return decorate
+
+
+async def _respond(
+    function: Callable[[Call[Any]], Awaitable[Response]], contract: Contract, request: Request, token: Token
+) -> Response:
+    """Read the parameters, and answer from the server that the contract allows."""
+    query = contract.query_of(hides_money=token.hides_money)
+    if query is None:
+        raise Problem(403, "This path shows money, and the token hides it.")
+    asked = read_query(request.scope["query_string"], query)
+    tells_time = contract.has_complete_until
+    sources: Sources = request.app.state.sources
+
+    async def answer(source: Source) -> Response:
+        call = Call(request, contract, token, asked, source.pool)
+        if tells_time:  # known before the clicks are read
+            call.complete_until, call.kept_since = source.complete_until, await kept.since(source.pool)
+        response = await function(call)
+        response.headers.update(header(call.complete_until, call.kept_since))
+        return response
+
+    if contract.from_standby:
+        goes_on = getattr(asked, "cursor", None) is not None
+        return await sources.read(answer, goes_on=goes_on, tells_time=tells_time)
+    response = await answer(await sources.of_primary(tells_time=tells_time))
+    if request.method not in _READING:
+        await sources.show_write()
+    return response
 
 
 def public(handler: Answer) -> Answer:

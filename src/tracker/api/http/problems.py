@@ -15,7 +15,7 @@ from starlette.responses import Response
 from tracker.errors import Errors, in_words
 from tracker.parameters import ParameterError
 from tracker.store.catalogue.edit import BUSY
-from tracker.store.db import STATEMENT_TIMEOUT_SECONDS, TOO_MANY_CONNECTIONS, PoolIsBusyError
+from tracker.store.db import STATEMENT_TIMEOUT_SECONDS, TOO_MANY_CONNECTIONS, PoolIsBusyError, drop_read_only
 from tracker.store.migrate import is_behind
 from tracker.store.outages import MIGRATE, NOT_MIGRATED
 from tracker.store.paging import TOO_SLOW
@@ -86,6 +86,7 @@ async def answer_parameter_error(request: Request, error: Exception) -> Response
 
 async def answer_unavailable(request: Request, error: Exception) -> Response:
     """503 while Postgres is away or too busy to answer in time. The log says which."""
+    await drop_read_only(request.app.state.pool, error)
     _log.warning("%r: %s", request.url.path, _short(error))
     detail = "The database cannot answer now. Try again. If the error stays, ask for a shorter time range."
     return _response(503, detail, headers=RETRY_AFTER)

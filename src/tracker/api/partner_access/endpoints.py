@@ -143,12 +143,13 @@ def _report(kind: str) -> Answer:
         files=STREAMED,
         tag="Reports",
         has_complete_until=True,
+        from_standby=True,
         name=f"read_{kind}_reports",
         text="Get a report\n\nThe same as the network's report, limited to your rows.",
     )
     async def report(call: Call[Query]) -> Response:
         visibility = Visibility(REPORTS[kind]).seen_by(call.token)
-        return await answer_report(call.request, whole(call.query, ReportQuery), visibility)
+        return await answer_report(call, whole(call.query, ReportQuery), visibility)
 
     return report
 
@@ -272,6 +273,7 @@ def _list(kind: str, view: PartnerView) -> Answer:
         returns=list_model(kind, view.row, view.keys[kind], **_next_of(view)),
         tag=view.tag,
         has_complete_until=True,
+        from_standby=True,
         name=f"list_{kind}_{view.noun}",
         text=f"List your {view.noun}\n\nThe same as the network's list and feed, limited to your rows.",
     )
@@ -318,6 +320,7 @@ def _times(kind: str) -> Answer:
         without_money=query,
         returns=ConversionTimes,
         tag="Conversions",
+        from_standby=True,
         name=f"read_{kind}_conversion_times",
         text="Get times from click to conversion\n\nThe same as the network's, limited to your conversions.",
     )
@@ -342,6 +345,7 @@ def _export(kind: str, view: PartnerView) -> Answer:
         files=STREAMED,
         tag=view.tag,
         has_complete_until=True,
+        from_standby=True,
         name=f"export_{kind}_{view.noun}",
         text=f"Export your {view.noun}\n\nAll your rows as a stream of NDJSON or CSV.",
     )

@@ -72,6 +72,7 @@ class TestedPostback(BaseModel):
     without_money=SentPostbackQuery,
     returns=listed("OwnSentPostbackList", SentPostback),
     tag=_TAG,
+    from_standby=True,
 )
 async def list_own_sent_postbacks(call: Call[SentPostbackQuery]) -> Response:
     """List postbacks to you
@@ -81,7 +82,7 @@ async def list_own_sent_postbacks(call: Call[SentPostbackQuery]) -> Response:
     """
     query, number = call.query, call.query.page or 1
     place = {"affiliate_id": [*some_of(call.owner, query.affiliate_id)]}
-    page = await log_page(call.state.pool, POSTBACKS, FILTERS, query, call.network_zone, place)
+    page = await log_page(call.pool, POSTBACKS, FILTERS, query, call.network_zone, place)
     page = page._replace(rows=[seen_by(call.token, row) for row in page.rows])
     return as_json(envelope(page, per_page=query.per_page, number=number))
 

@@ -31,6 +31,8 @@ from tracker.domain import normalise
 from tracker.domain.rates import Rate
 from tracker.parameters import ParameterError
 from tracker.people.sign_in import FieldError
+from tracker.reading.reports.query import ReportQuery
+from tracker.reading.sources import Source, Sources
 from tracker.store.clicks import kept
 from tracker.store.reports.measures import MEASURES
 from tracker.store.shares import Share
@@ -82,17 +84,22 @@ async def _exchange(visit: Visit, form: Form) -> Response:
 
 async def _report(visit: Visit, share: Share) -> Response:
     """The report of an open share. Its use is noted."""
+
+    async def read(source: Source) -> tuple[ReportQuery, dict[str, Any], dict[str, str]]:
+        told = header(source.complete_until, await kept.since(source.pool))
+        return *await read_share(source.pool, visit.settings.time_zone, share), told
+
     limits = _limits(visit)
     await _take(limits, Limit(f"share:{share.id}", OPENINGS))
     await note_use(visit.pool, share, limits.client_of(visit.request), visit.visitor.address)
     try:
         async with turns_of(visit).of(f"share {share.id}"):
-            query, body = await read_share(visit.api.state, share)
+            sources: Sources = visit.api.state.sources
+            query, body, told = await sources.read(read, goes_on=False, tells_time=True)
     except CatalogueError as error:
         raise problem_of(error) from None
     except ParameterError as error:
         raise HTTPException(422, str(error)) from None
-    told = header(await visit.api.state.complete_until.millis(), await kept.since(visit.pool))
     values = {
         **_of_table(query.group_by, body),
         "share": share.row,

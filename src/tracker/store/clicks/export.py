@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from datetime import tzinfo
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import orjson
 
-from tracker.store import feeds
+from tracker.store import feeds, standby
 from tracker.store.clicks import columns as click_columns
 from tracker.store.clicks import counts as click_counts
 from tracker.store.clicks import kept
@@ -50,20 +50,28 @@ async def export(
 
     Between chunks it holds no connection and no snapshot, however slow the reader is.
     """
-    async with reading(pool, "repeatable_read") as connection:
-        newest = await feeds.given(connection, feeds.CLICKS)
-        clicks = await click_list.kept_of(connection, clicks)
-        pieces = await _pieces(connection, clicks, order)
+
+    async def begin(pool: Pool) -> tuple[int, list[ClickFilter]]:
+        async with reading(pool, "repeatable_read") as connection:
+            newest = await feeds.given(connection, feeds.CLICKS)
+            kept_clicks = await click_list.kept_of(connection, clicks)
+            return newest, await _pieces(connection, kept_clicks, order)
+
+    async def go_on(piece: ClickFilter, after: str | None, pool: Pool) -> _Chunk:
+        async with reading(pool, "read_committed") as connection:
+            chosen = await click_list.choose(
+                connection, piece, order, CHUNK_ROWS, after=after, newest_id=newest
+            )
+            chunk = await _read(connection, chosen, order.zone, keys)
+            if piece.span.low < await kept.since(connection):
+                raise DroppedMeanwhileError("days of this export were dropped while it was read")
+            return chunk
+
+    newest, pieces = await standby.read(pool, begin)
     for piece in pieces:
         last: str | None = None
         while True:
-            async with reading(pool, "read_committed") as connection:
-                chosen = await click_list.choose(
-                    connection, piece, order, CHUNK_ROWS, after=last, newest_id=newest
-                )
-                chunk = await _read(connection, chosen, order.zone, keys)
-                if piece.span.low < await kept.since(connection):
-                    raise DroppedMeanwhileError("days of this export were dropped while it was read")
+            chunk = await standby.read(pool, partial(go_on, piece, last))
             if chunk.rows:
                 yield chunk.blocks
             if chunk.rows < CHUNK_ROWS:

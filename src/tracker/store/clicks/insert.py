@@ -129,6 +129,9 @@ WHERE datname = current_database() AND usename = current_user
 async def prepare(connection: Connection) -> None:
     """Create the staging table of a connection, once before the first `store`.
 
+    This is a commit. So with a synchronous standby it waits until all earlier commits are on two disks, even
+    those that a crash of the primary cut off in their wait. `store` may find their clicks, and write nothing.
+
     Raises:
         NotMigratedError: a table of an earlier version would refuse all rows, as if each were bad.
     """

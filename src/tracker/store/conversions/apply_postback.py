@@ -54,7 +54,7 @@ from tracker.store.conversions.sql import (
     ONE,
     REFUND,
 )
-from tracker.store.db import Connection
+from tracker.store.db import Connection, commit_anew
 
 # Imported conversions may be refunded in full. Approving one again clears the refund.
 SELL_AGAIN = """
@@ -90,6 +90,8 @@ async def take(
         queue = [Queued(arrivals.get(hash_, NEW), postback) for hash_, postback in todo.items()]
         missing = MissingClicks(connection, complete_until, ask_unstored)
         done |= await _take_in_line(connection, queue, missing)
+    else:  # the caller acknowledges what other transactions have stored
+        await commit_anew(connection)
     return [done[postback.hash] for postback in postbacks]
 
 
