@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 import redis.asyncio
+from hypothesis import settings as hypothesis_settings
 
 from tests.integration import topologies
 from tests.integration.topologies import Topology
@@ -39,6 +40,10 @@ _ROOM = 6 << 30  # bytes of it that tests may need
 _TEMPLATE = "migrated_template"
 _TOPOLOGIES = {"cluster": topologies.cluster, "sentinel": topologies.sentinels}
 _numbers = itertools.count(1)
+# How long an example takes is the machine's affair. On a busy one, 1 ms of work took 780 ms.
+hypothesis_settings.register_profile("patient", parent=hypothesis_settings(), deadline=None)
+hypothesis_settings.load_profile("patient")
+
 _Report = TypeVar("_Report", pytest.TestReport, pytest.CollectReport)
 
 

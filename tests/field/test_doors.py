@@ -363,6 +363,8 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
     "a search finds a text in any case": ("store/catalogue/edit.py _patterns",),
     "parts of a URL are no values of these kinds": (
         "catalogue/advertisers_affiliates.py _address",
+        "settings.py _stream_url",
+        "stream/homes.py _Asked.__init__",
         "catalogue/links.py _claimed_by_another_form",
         "edge/postback_reader.py goal_in_path",
         "store/catalogue/read.py read_link_forms",
@@ -411,6 +413,7 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
         "importing/files.py unpacked",
         "metrics_socket.py _answer",
         "ops/backup/programs.py _complaint",
+        "ops/doctor/copies.py _confirmed",
         "ops/explain.py _fallbacks",
         "ops/explain.py _outcome",
         "ops/explain.py explain_stored",
