@@ -30,12 +30,13 @@ FILTERS: Final = frozenset(COLUMN_FILTERS)
 _OWN: Final = {column: column for column in COLUMN_FILTERS}
 _TALLIES: Final = {"offer_id": "offer", "affiliate_id": "affiliate"}
 
-# Clicks are found one by one from the few conversions: OFFSET 0 keeps the planner from scanning all clicks. A
-# page looks up its own clicks only if the conversions come in its order.
+# Clicks are found one by one from the few conversions: GROUP BY keeps the planner from scanning all clicks.
+# OFFSET 0 would do so too, and Citus refuses it. A page looks up its own clicks only if the conversions come
+# in its order.
 _CONVERTED = """
 (SELECT click.*, click_hash
  FROM (SELECT DISTINCT click_hash FROM conversion ORDER BY click_hash {}) AS converted
-      CROSS JOIN LATERAL (SELECT * FROM click WHERE hash = click_hash OFFSET 0) AS click) AS click"""
+      CROSS JOIN LATERAL (SELECT * FROM click WHERE hash = click_hash GROUP BY hash) AS click) AS click"""
 _IS_INVALID = f"({condition_of('gross')} AND NOT ({condition_of('clicks')}))"
 _HAS_NO_CONVERSION = "NOT EXISTS (SELECT FROM conversion WHERE click_hash = click.hash OFFSET 0)"
 

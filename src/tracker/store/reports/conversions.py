@@ -141,7 +141,7 @@ def _source(basis: Basis, columns: set[str]) -> str:
     rows, facts = (_ENTRIES, _OF_ENTRY) if basis == "booked" else ("conversion", _OF_CONVERSION)
     tables = dict.fromkeys(columns, "conversion")
     if not columns <= FROZEN:
-        rows += " CROSS JOIN LATERAL (SELECT * FROM click WHERE hash = click_hash OFFSET 0) AS click"
+        rows += " CROSS JOIN LATERAL (SELECT * FROM click WHERE hash = click_hash GROUP BY hash) AS click"
         tables = dict.fromkeys(columns, "click")
     elif basis == "booked":  # these are in the indexes of entries
         tables |= dict.fromkeys(columns.intersection(_COLUMNS_OF_ENTRY), "entry")
