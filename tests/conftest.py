@@ -33,6 +33,7 @@ from tracker.processes.engines.engine import Engine, resolve
 from tracker.processes.engines.postgres import start_postgres
 from tracker.processes.engines.valkey import start_valkey
 from tracker.settings import Settings
+from tracker.store.distribution import distribute
 from tracker.store.migrate import migrate
 
 _MEMORY = Path("/dev/shm")
@@ -44,6 +45,8 @@ _numbers = itertools.count(1)
 hypothesis_settings.register_profile("patient", parent=hypothesis_settings(), deadline=None)
 hypothesis_settings.load_profile("patient")
 
+CITUS_DSN = os.environ.get("TRACKER_TEST_CITUS_DSN", "")
+"""A superuser's DSN of a Citus of one node, if the tests shall use it in place of the embedded PostgreSQL."""
 _Report = TypeVar("_Report", pytest.TestReport, pytest.CollectReport)
 
 
@@ -55,8 +58,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--on", choices=sorted(_TOPOLOGIES), help="stream servers on several nodes")
 
 
-def pytest_report_header() -> str:
-    return f"tracker: {FORM.text}"
+def pytest_report_header() -> list[str]:
+    where = "there" if CITUS_DSN else "left out, because TRACKER_TEST_CITUS_DSN is not set"
+    return [f"tracker: {FORM.text}", f"tests on Citus: {where}"]
+
+
+collect_ignore = [] if CITUS_DSN else ["integration/test_citus.py"]
+"""No test is skipped for it: few machines have a Citus."""
 
 
 def _has_room() -> bool:
@@ -120,6 +128,9 @@ class Engines:
         return self.postgres.url
 
     def dsn_of(self, database: str) -> str:
+        if CITUS_DSN:
+            address = CITUS_DSN.rpartition("@")[2].partition("/")[0]
+            return f"postgresql://{ROLE}@{address}/{database}"
         return urlsplit(self.postgres.url)._replace(path=f"/{database}").geturl()
 
 
@@ -186,12 +197,37 @@ async def engines(
 async def maintenance(engines: Engines) -> AsyncIterator[asyncpg.Connection]:
     """A connection for creating and dropping databases. The template exists."""
     connection = await _administer(engines)
-    await connection.execute(f"CREATE DATABASE {_TEMPLATE} TEMPLATE tracker OWNER {ROLE}")
+    if CITUS_DSN:
+        await _make_distributed_template(engines, connection)
+    else:
+        await connection.execute(f"CREATE DATABASE {_TEMPLATE} TEMPLATE tracker OWNER {ROLE}")
     yield connection
     await connection.close()
 
 
+async def _make_distributed_template(engines: Engines, connection: asyncpg.Connection) -> None:
+    """Of four shards, because databases are copied from it. Nobody may be connected to it then."""
+    if not await connection.fetchval("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", ROLE):
+        await connection.execute(f"CREATE ROLE {ROLE} LOGIN")
+    # `distribute` sets it for its database, and a copy does not inherit that.
+    await connection.execute(f"ALTER ROLE {ROLE} SET citus.override_table_visibility = off")
+    await connection.execute(f"DROP DATABASE IF EXISTS {_TEMPLATE} WITH (FORCE)")
+    await connection.execute(f"CREATE DATABASE {_TEMPLATE} OWNER {ROLE}")
+    await connection.execute(f"ALTER DATABASE {_TEMPLATE} SET citus.shard_count = 4")
+    inside = await asyncpg.connect(urlsplit(CITUS_DSN)._replace(path=f"/{_TEMPLATE}").geturl())
+    await inside.execute("CREATE EXTENSION citus")
+    await inside.close()
+    await migrate(engines.dsn_of(_TEMPLATE))
+    await distribute(engines.dsn_of(_TEMPLATE))
+    await connection.execute(f"ALTER DATABASE {_TEMPLATE} ALLOW_CONNECTIONS false")
+    await connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", _TEMPLATE
+    )
+
+
 async def _administer(engines: Engines) -> asyncpg.Connection:
+    if CITUS_DSN:
+        return await asyncpg.connect(CITUS_DSN)
     return await asyncpg.connect(engines.dsn_of("postgres").replace(ROLE, ADMIN, 1))
 
 
@@ -218,6 +254,8 @@ class Databases:
         while self._used:
             await self._connection.execute(f"DROP DATABASE {self._used.pop()} WITH (FORCE)")
         name = f"test_{next(_numbers)}"
+        if CITUS_DSN:
+            await self._connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
         await self._connection.execute(
             f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY file_copy OWNER {ROLE}"
         )

@@ -13,8 +13,10 @@ import pytest
 from tests.conftest import Engines
 from tests.environ import clean_environ
 from tests.integration.engines import until
+from tracker.errors import UserError
 from tracker.settings import Settings
 from tracker.store import migrate as module
+from tracker.store.distribution import distribute
 from tracker.store.locks import Lock
 from tracker.store.migrate import migrate
 
@@ -79,3 +81,9 @@ async def test_migration_names_the_session_it_waits_for(database: Settings) -> N
     assert second.returncode == 0
     waited_for = f"waiting for another migration of this database to end: server process {pid}, since"
     assert waited_for in said.decode()
+
+
+async def test_server_without_citus_distributes_nothing(lagging: str) -> None:
+    for is_dry in (True, False):
+        with pytest.raises(UserError, match="this PostgreSQL has no Citus: run CREATE EXTENSION citus"):
+            await distribute(lagging, is_dry=is_dry)

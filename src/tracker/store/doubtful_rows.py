@@ -116,12 +116,12 @@ WHERE value <> ''
 GROUP BY affiliate_id, name, value ORDER BY clicks DESC, affiliate_id, value LIMIT $5
 """
 
-# IPv4 addresses are filtered here, because most are. The inner LIMIT makes each click a look-up: a join may
-# read the whole table.
+# IPv4 addresses are filtered here, because most are. The inner GROUP BY makes each click a look-up: a join
+# may read the whole table.
 _IPV4 = "^((25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\\.|$)){4}$"
 _IMPORTED_IPS = """
 SELECT ip, count(*) FROM (SELECT hash FROM legacy_click LIMIT $1) AS imported
-CROSS JOIN LATERAL (SELECT ip FROM click WHERE hash = imported.hash LIMIT 1) AS found
+CROSS JOIN LATERAL (SELECT ip FROM click WHERE hash = imported.hash GROUP BY hash) AS found
 WHERE ip <> '' AND ip !~ $2 GROUP BY ip ORDER BY 2 DESC, 1
 """
 

@@ -21,10 +21,10 @@ _FIND = """
 SELECT legacy_id, encode(uuid_send(hash), 'hex'), source FROM legacy_click
 WHERE legacy_id = ANY ($1) ORDER BY source
 """
-# OFFSET 0: each click is looked up in its partition by its hash.
+# GROUP BY: each click is looked up in its partition by its hash.
 _FIND_OWN = """
 SELECT legacy_id, encode(uuid_send(hash), 'hex'), source FROM legacy_click CROSS JOIN LATERAL (
-    SELECT FROM click WHERE hash = legacy_click.hash AND {owner} = ANY ($2) OFFSET 0
+    SELECT FROM click WHERE hash = legacy_click.hash AND {owner} = ANY ($2) GROUP BY hash
 ) AS own
 WHERE legacy_id = ANY ($1) ORDER BY source
 """

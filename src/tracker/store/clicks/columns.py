@@ -99,19 +99,20 @@ def _json_column(key: str, column: str) -> str:
     return f"{column or 'NULL'}{'::text' if key in _FLAGS else ''}"
 
 
-def _from(clicks: str, sort: str, viewer: Viewer | None, keys: Collection[str]) -> str:
+def _select(shown: str, clicks: str, sort: str, viewer: Viewer | None, keys: Collection[str]) -> str:
+    """The clicks are a CTE: to PostgreSQL a subquery. Citus may read them before it joins other tables."""
     conditions = {"offer": visible_offers(viewer and viewer.owner), "advertiser": "true", "affiliate": "true"}
     joins = [_NAME.format(table, condition) for table, condition in conditions.items()]
     if not _OF_EARLIER.isdisjoint(keys):
         joins.append(_EARLIER)
-    return f"FROM ({clicks}) AS c {' '.join(joins)} ORDER BY c.{sort}"
+    return f"WITH c AS ({clicks}) SELECT {shown} FROM c {' '.join(joins)} ORDER BY c.{sort}"  # noqa: S608
 
 
 def select(clicks: str, sort: str, viewer: Viewer | None) -> str:
     """A query of the records of some clicks for `row`, as a viewer sees them. None: the network."""
     columns = _columns(viewer)
     usual = ", ".join(f"{columns[key]} AS {key}" for key in _USUAL)
-    return f"SELECT {usual}, {_RARE_COLUMN}, {_CONVERSIONS} {_from(clicks, sort, viewer, KEYS)}"
+    return _select(f"{usual}, {_RARE_COLUMN}, {_CONVERSIONS}", clicks, sort, viewer, KEYS)
 
 
 def select_json(clicks: str, sort: str, viewer: Viewer | None, keys: Collection[str]) -> str:
@@ -121,7 +122,7 @@ def select_json(clicks: str, sort: str, viewer: Viewer | None, keys: Collection[
     """
     columns = _columns(viewer)
     own = ", ".join(f"{_json_column(key, columns[key])} AS {key}" for key in keys)
-    return f"SELECT {own}, {_CONVERSIONS} {_from(clicks, sort, viewer, keys)}"
+    return _select(f"{own}, {_CONVERSIONS}", clicks, sort, viewer, keys)
 
 
 def row(record: asyncpg.Record, zone: tzinfo) -> Row:

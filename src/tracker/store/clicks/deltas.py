@@ -13,7 +13,7 @@ from tracker.store.clicks.counts import MEASURES
 from tracker.store.clicks.tally import Tally
 from tracker.store.db import Connection, Pool
 from tracker.store.reports.rollups import FORGET_CHANGED
-from tracker.store.time_span import SLOTS_A_DAY
+from tracker.store.time_span import SLOT_MILLIS, SLOTS_A_DAY
 
 _QUARTER_COLUMNS = f"(dimension, keys, slots, {', '.join(MEASURES)})"
 _MINUTE_COLUMNS = "(minutes, stored, imported)"
@@ -21,6 +21,11 @@ _NOTE_QUARTERS = f"""
 INSERT INTO quarter_delta {_QUARTER_COLUMNS}
 SELECT $1, $2::text[], $3::integer[], {", ".join(f"${n}::integer[]" for n in range(4, 4 + len(MEASURES)))}
 """
+# Pieces of sub ids with these clicks are not true any more. A trigger of the table also says so, for rows
+# that somebody changes by hand. Citus has no triggers.
+_CHANGED = f"""changed AS (
+    INSERT INTO sub_id_change SELECT DISTINCT affiliate_id, (millis / {SLOT_MILLIS})::integer FROM {{}}
+)"""  # noqa: S608
 _NOTE_MINUTES = f"""
 INSERT INTO minute_delta {_MINUTE_COLUMNS} SELECT $1::bigint[], $2::integer[], $3::integer[]
 """
@@ -40,6 +45,11 @@ def noting(clicks: str, imported: str, sign: int = 1) -> str:
 
     `imported`: how many of a minute's `stored` are imported.
     """
+    noted = _noting(clicks, imported, sign)
+    return noted if sign > 0 else f"{noted}, {_CHANGED.format(clicks)}"
+
+
+def _noting(clicks: str, imported: str, sign: int) -> str:
     measures = "".join(f", array_agg({sign} * {measure}::integer)" for measure in MEASURES)
     return f"""noted_quarters AS (
     INSERT INTO quarter_delta {_QUARTER_COLUMNS}

@@ -33,8 +33,8 @@ FROM unnest($1::text[], $2::text[], $3::uuid[]) AS new (legacy_id, source, hash)
 """
 # The bounds match the list. They let the planner skip partitions.
 _FOUND = """
-SELECT {}, EXISTS (SELECT FROM conversion WHERE click_hash = click.hash) AS is_converted
-FROM click WHERE hash = ANY ($1::uuid[]) AND hash BETWEEN $2 AND $3
+WITH found AS (SELECT * FROM click WHERE hash = ANY ($1::uuid[]) AND hash BETWEEN $2 AND $3)
+SELECT {}, EXISTS (SELECT FROM conversion WHERE click_hash = found.hash) AS is_converted FROM found
 """
 
 _IMPORTED = "SELECT hash FROM imported_click WHERE hash = ANY ($1::uuid[])"

@@ -42,9 +42,10 @@ WHERE digest = $1
 _FORGET = "DELETE FROM import_run WHERE digest = $1"
 _FILES = "SELECT DISTINCT file FROM import_run WHERE source = $1 AND kind = $2 ORDER BY file"
 _HAS_OTHER_CLICKS = """
+WITH stored AS (SELECT hash FROM click)
 SELECT EXISTS (
-    SELECT FROM click
-    WHERE NOT EXISTS (SELECT FROM imported_click WHERE hash = click.hash AND imported_click.source = $1)
+    SELECT FROM stored
+    WHERE NOT EXISTS (SELECT FROM imported_click WHERE hash = stored.hash AND imported_click.source = $1)
 )
 """
 

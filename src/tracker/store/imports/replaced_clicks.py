@@ -20,13 +20,13 @@ from tracker.store.db import Connection
 OTHERS = "no import of this source stored it"
 """Why a row stays."""
 
-_COLUMNS = ", ".join(f"click.{name}" for name in ClickRow._fields)
+_COLUMNS = ", ".join(f"found.{name}" for name in ClickRow._fields)
 # The bounds match the list. They let the planner skip partitions.
 _STORED = f"""
+WITH found AS (SELECT * FROM click WHERE hash = ANY ($1::uuid[]) AND hash BETWEEN $2 AND $3)
 SELECT {_COLUMNS}, source IS NOT DISTINCT FROM $4 AS is_ours,
-       EXISTS (SELECT FROM conversion WHERE click_hash = click.hash) AS is_converted
-FROM click LEFT JOIN imported_click ON imported_click.hash = click.hash
-WHERE click.hash = ANY ($1::uuid[]) AND click.hash BETWEEN $2 AND $3
+       EXISTS (SELECT FROM conversion WHERE click_hash = found.hash) AS is_converted
+FROM found LEFT JOIN imported_click ON imported_click.hash = found.hash
 """  # noqa: S608
 _TAKE_OUT = f"""
 WITH taken AS (

@@ -142,7 +142,9 @@ def _source(basis: Basis, columns: set[str]) -> str:
     tables = dict.fromkeys(columns, "conversion")
     if not columns <= FROZEN:
         # Its row may not be kept any more. The conversion counts all the same.
-        rows += " LEFT JOIN LATERAL (SELECT * FROM click WHERE hash = click_hash OFFSET 0) AS click ON true"
+        rows += (
+            " LEFT JOIN LATERAL (SELECT * FROM click WHERE hash = click_hash GROUP BY hash) AS click ON true"
+        )
         tables = dict.fromkeys(columns, "click")
     elif basis == "booked":  # these are in the indexes of entries
         tables |= dict.fromkeys(columns.intersection(_COLUMNS_OF_ENTRY), "entry")
