@@ -176,6 +176,8 @@ def test_doctor_finds_the_embedded_engines_sound(running: Up) -> None:
         "catalogue",
         "affiliates",
         "webhooks",
+        "retention",
+        "standby",
         "alerts",
         "ledger",
         "formats",

@@ -138,10 +138,8 @@ def _own(state: State) -> list[str]:
 
 
 async def _of_standby(state: State) -> list[str]:
-    """Who answered reads, and how far the standby is behind. Empty without a standby."""
+    """Which server answered reads, and how far the standby is behind."""
     sources: Sources = state.sources
-    if sources.standby is None:
-        return []
     api = f'api="{state.settings.api_port}"'
     behind = await sources.behind()
     return [

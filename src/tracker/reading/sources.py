@@ -60,6 +60,7 @@ class Sources:
         `goes_on`: the read continues an earlier answer, and must find all that this one showed.
         """
         if self.standby is None:
+            self.chosen["primary"] += 1
             return await work(await self.of_primary(tells_time=tells_time))
         source = await self._source(self.standby, goes_on=goes_on)
         return await standby.read(source.pool, lambda pool: work(source._replace(pool=pool)))
