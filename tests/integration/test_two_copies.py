@@ -251,7 +251,13 @@ async def test_full_spool_keeps_refused_clicks_off_the_stream(pair: Pair, tmp_pa
 async def test_edge_says_yes_only_to_what_two_machines_have(
     database: Settings, pair: Pair, tmp_path: Path
 ) -> None:
-    settings = replace(database, redis_url=pair.front.url, copies=2, data_dir=tmp_path / "edge")
+    settings = replace(
+        database,
+        redis_url=pair.front.url,
+        copies=2,
+        append_timeout=APPEND_SECONDS,
+        data_dir=tmp_path / "edge",
+    )
     postback = f"/postback?click_id={HASH}&token=two"
     async with edge_of(settings) as client:
         assert (await client.get(LINK)).status_code == 302
