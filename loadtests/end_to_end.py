@@ -94,8 +94,8 @@ async def _measure(seconds: float) -> str:
         levels = [await trial.run(kept.rate * share, seconds / 2) for share in SHARES]
         bytes_ = await trial.prove(await trial.stream_bytes())
     said = report((before, after), kept, levels, os.cpu_count() or 1)
-    writer = kept.cpu["worker"] + kept.cpu["PostgreSQL"]
-    taken = sizing.Taken(kept.cpu["edge"], kept.cpu["Valkey"], writer, *bytes_)
+    cpu = kept.cpu
+    taken = sizing.Taken(cpu["edge"], cpu["Valkey"], cpu["worker"], cpu["PostgreSQL"], *bytes_)
     return f"{said}\n\n{_bytes(bytes_)}\n{sizing.table(taken)}"
 
 

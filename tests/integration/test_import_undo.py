@@ -342,14 +342,14 @@ async def test_postbacks_are_applied_between_batches(
 
 async def test_killed_undo_goes_on(importer: Importer) -> None:
     await importer.catalogue()
-    rows = [f"c{n},3,513,{1_720_446_000 + n},\n" for n in range(3_000)]
+    rows = [f"c{n},3,513,{1_720_446_000 + n},\n" for n in range(9_000)]
     path = importer.file("many.csv", "".join([_CLICKS.splitlines()[0] + "\n", *rows]))
     assert (await importer.run("clicks", path)).code == 0
     paid = [f"c{n},approved,2024-07-10 10:00:00,o{n},0.01,0.02,EUR\n" for n in range(0, 1500, 2)]
     open_ = [f"c{n},pending,2024-07-10 10:00:00,o{n},1,2,EUR\n" for n in range(1, 1500, 2)]
     path = importer.file("converted.csv", "".join([_HEAD, *paid, *open_]))
     assert (await importer.run("conversions", path)).code == 0
-    left = 4_500
+    left = 10_500
     for table in ("conversion", "click"):
         ((first,),) = await importer.fetch(f"SELECT count(*) FROM {table}")
         begun = f"SELECT FROM {table} HAVING count(*) < {first}"

@@ -416,6 +416,8 @@ async def _run(settings: Settings, lost: Lost, *python: str) -> int:
 
 def _environment(settings: Settings) -> dict[str, str]:
     return {
+        # Python does not see that a limit has cut its bytecode off, and leaves it so.
+        "PYTHONDONTWRITEBYTECODE": "1",
         "TRACKER_DATA_DIR": str(settings.data_dir),
         "TRACKER_REDIS_URL": settings.redis_url or "",
         "TRACKER_POSTGRES_DSN": settings.postgres_dsn or "",

@@ -99,6 +99,6 @@ def test_machine_that_drifts_is_refused(after: float, refused: bool) -> None:
 
 
 def test_sizing_of_a_network_follows_from_the_cost_of_its_clicks() -> None:
-    taken = sizing.Taken(edge=60, valkey=30, writer=50, stream=1_000, table=1_200, wal=2_000)
+    taken = sizing.Taken(edge=600, valkey=300, worker=200, postgres=50, stream=1_000, table=1_200, wal=2_000)
     _, line = sizing.table(taken, [100_000_000]).splitlines()
-    assert line.split() == ["100,000,000", "3,472", "1", "0.5", "11.6", "GiB", "3,353", "GiB", "186.3", "GiB"]
+    assert line.split() == ["100,000,000", "3,472", "4", "2", "2", "0.2", "11.6", "3,353", "186.3"]

@@ -77,7 +77,7 @@ async def _check(connection: Connection) -> int:
     """The number of nodes that take shards.
 
     Raises:
-        UserError: there is none, or this is no coordinator.
+        UserError: no node takes any, or this is no coordinator.
     """
     if not await connection.fetchval(_IS_CITUS):
         raise UserError(
