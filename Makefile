@@ -6,8 +6,8 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 STAMP := .venv/.installed
 DOCS_STAMP := .venv/.docs-installed
-# Two more than cores, at most 6: tests wait for processes, for a third of their time.
-WORKERS = $(shell $(BIN)/python -c 'import os; print(min(len(os.sched_getaffinity(0)), 4) + 2)')
+# One more than cores, at most 5: tests wait for processes, for a third of their time.
+WORKERS = $(shell $(BIN)/python -c 'import os; print(min(len(os.sched_getaffinity(0)), 4) + 1)')
 # No restart: when a test's timeout has killed a process, pytest-xdist 3.8 would hand its modules out again, and hang.
 PARALLEL = -n $(WORKERS) --dist loadscope --no-loadscope-reorder --max-worker-restart 0
 
