@@ -48,7 +48,7 @@ test-cluster: build ## Run the stream's tests behind sentinels and on a cluster,
 	$(BIN)/python -m pytest $(PARALLEL) --on sentinel $(STREAM_TESTS)
 	$(BIN)/python -m pytest $(PARALLEL) --on cluster $(STREAM_TESTS) $(CLUSTER_TESTS)
 
-test-long: build ## Walk through every page in a browser, and run the examples of the reference (several minutes)
+test-long: build ## Walk through every page, try every endpoint, run the examples of most pages (several minutes)
 	$(BIN)/python -m pytest -m long --ignore tests/nodes
 
 test-unit: install ## Run the tests that need no engine: a few seconds

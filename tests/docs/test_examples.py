@@ -40,12 +40,12 @@ A start takes three seconds of a core. The other pages have a tracker of their o
 
 
 def runs() -> Iterator[Any]:
-    """The test of each page. Guides run with all tests. Pages of the reference have a target of their own."""
+    """The test of each page. Guides run with all tests. The others have a target of their own."""
     pages = {name_of(page): page for page in WITH_EXAMPLES}
     shared = [name for names in SHARING for name in names]
     for names in [*SHARING, *([name] for name in pages if name not in shared)]:
         for name in names:
-            marks = [pytest.mark.long] if "reference" in pages[name].parts else []
+            marks = [pytest.mark.long] if {"reference", "operations"} & {*pages[name].parts} else []
             yield pytest.param(names[0], pages[name], id=name, marks=marks)
 
 

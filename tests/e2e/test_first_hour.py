@@ -133,7 +133,9 @@ async def a_link(hand: Hand, offer: int, affiliate: int) -> str:
     return await copied(hand.page, "link")
 
 
-@pytest.mark.parametrize("by", [Mouse, Keyboard], ids=lambda by: by.name)
+@pytest.mark.parametrize(
+    "by", [Mouse, pytest.param(Keyboard, marks=pytest.mark.long)], ids=lambda by: by.name
+)
 async def test_first_hour_needs_no_manual(
     tracker: Up, admin: Page, visitor: Page, shop: str, browser: Browser, by: type[Hand]
 ) -> None:

@@ -33,6 +33,8 @@ _OWN_ID = 900_000_000
 """The id of the token in use. It is too large to be guessed and revoked."""
 
 _SEED, _EXAMPLES = 20, 12
+pytestmark = pytest.mark.long
+
 # All checks except those of wrong tokens: after 20 of them in a minute an address gets 429, not 401.
 _CONFIG = SchemathesisConfig.from_dict({"generation": {"with-security-parameters": False}})
 
