@@ -207,8 +207,8 @@ async def test_rebuild_stats_finds_and_corrects_wrong_months(
     await connection.execute(damage)
     code, said = await rebuild("--check")
     assert (code, bool(said)) == (int(is_wrong), is_wrong)
-    code, mended = await rebuild()
-    assert (code, json.loads(mended)["mended"]) == (0, len(said.splitlines()))
+    code, corrected = await rebuild()
+    assert (code, json.loads(corrected)["mended"]) == (0, len(said.splitlines()))
     await months.carry(connection)
     assert await connection.fetch("SELECT * FROM book_month ORDER BY 1, 2, 3, 4, 5") == kept
     assert await rebuild("--check") == (0, "")

@@ -1,4 +1,4 @@
-"""`tracker spool take`: the spool of a lost edge, whoever had its disk, is put on the stream once."""
+"""`tracker spool take`: the spool of a lost edge is put on the stream once, hostile files are refused."""
 
 from __future__ import annotations
 

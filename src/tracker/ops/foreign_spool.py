@@ -1,4 +1,4 @@
-"""Reads the spool of a lost edge. Whoever had the disk may have put anything there.
+"""Reads the spool of a lost edge. Who had its disk may have put anything there.
 
 Files are opened without following links and without waiting for anybody (open(2): O_NOFOLLOW, O_NONBLOCK),
 and only after a look at what they are. A file that somebody else could have written, or that is more than a

@@ -237,7 +237,7 @@ def _checked(wanted: Log, system: int, timeline: int, lsn: int | None) -> int:
     if timeline != wanted.timeline:
         raise _UnusableError(
             f"the server of TRACKER_READ_DSN has timeline {timeline}, and the primary {wanted.timeline}. Run "
-            "CHECKPOINT on both, or make the standby anew"
+            "CHECKPOINT on both, or make the standby again"
         )
     return lsn
 

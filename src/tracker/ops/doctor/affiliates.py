@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tracker.ops.doctor.finding import Finding
 from tracker.ops.doctor.macros import unfilled_macro
-from tracker.ops.doctor.servers import StreamResult, time_limit
+from tracker.ops.doctor.servers import StreamResult, connected
 from tracker.settings import Settings
 from tracker.store import db, unfilled
 from tracker.store.conversions import affiliate_postbacks, sending
@@ -14,16 +14,11 @@ _MOST_MACROS_NAMED = 5
 
 async def check(settings: Settings, _: StreamResult) -> list[Finding]:
     """Whether affiliates get their postbacks."""
-    assert settings.postgres_dsn
     try:
-        async with time_limit():
-            connection = await db.connect(settings.postgres_dsn)
-            try:
-                counts = await affiliate_postbacks.POSTBACKS.counts(connection)
-                made_at = await sending.copy_of(connection)
-                macros = await unfilled.of_affiliates(connection)
-            finally:
-                await connection.close()
+        async with connected(settings) as connection:
+            counts = await affiliate_postbacks.POSTBACKS.counts(connection)
+            made_at = await sending.copy_of(connection)
+            macros = await unfilled.of_affiliates(connection)
     except (*db.UNREACHABLE, db.REFUSED) as error:
         why = str(error) or type(error).__name__
         return [

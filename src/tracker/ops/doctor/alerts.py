@@ -6,7 +6,7 @@ Lost clicks are an alert too. The topic `ledger` has them, minute by minute.
 from __future__ import annotations
 
 from tracker.ops.doctor.finding import Finding, cannot_read
-from tracker.ops.doctor.servers import StreamResult, time_limit
+from tracker.ops.doctor.servers import StreamResult, connected
 from tracker.settings import Settings
 from tracker.store import alerts, db
 from tracker.store.alerts import KINDS, Alert
@@ -16,14 +16,9 @@ _MOST_NAMED = 5
 
 async def check(settings: Settings, _: StreamResult) -> list[Finding]:
     """The alerts of this moment."""
-    assert settings.postgres_dsn
     try:
-        async with time_limit():
-            connection = await db.connect(settings.postgres_dsn)
-            try:
-                found = await alerts.find(connection)
-            finally:
-                await connection.close()
+        async with connected(settings) as connection:
+            found = await alerts.find(connection)
     except (*db.UNREACHABLE, db.REFUSED) as error:
         return [cannot_read("alerts", error)]
     findings = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tracker.ops.doctor.finding import Finding, Level, cannot_read
-from tracker.ops.doctor.servers import StreamResult, time_limit
+from tracker.ops.doctor.servers import StreamResult, connected
 from tracker.settings import Settings
 from tracker.store import db, retention
 from tracker.store.clicks import kept
@@ -15,14 +15,9 @@ _ADVICE = "tracker retention --dry-run looks at each day. See docs/operations/re
 
 async def check(settings: Settings, _: StreamResult) -> list[Finding]:
     """The days that are kept and held back."""
-    assert settings.postgres_dsn
     try:
-        async with time_limit():
-            connection = await db.connect(settings.postgres_dsn)
-            try:
-                return await _look(connection, settings.keep_days)
-            finally:
-                await connection.close()
+        async with connected(settings) as connection:
+            return await _look(connection, settings.keep_days)
     except (*db.UNREACHABLE, db.REFUSED) as error:
         return [cannot_read(_TOPIC, error)]
 

@@ -1,13 +1,16 @@
-"""The facts about the stream server that several checks need."""
+"""The servers as checks ask them: a connection to PostgreSQL, and facts about the stream."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from tracker.ops.doctor.finding import Finding
 from tracker.settings import Settings
+from tracker.store import db
+from tracker.store.db import Connection
 from tracker.stream import partitions, server_info, visitor_memory
 from tracker.stream.homes import Server
 from tracker.stream.reader import UNREACHABLE
@@ -38,6 +41,18 @@ StreamResult = StreamState | Exception
 def time_limit() -> asyncio.Timeout:
     """A context that raises TimeoutError after ANSWER_SECONDS."""
     return asyncio.timeout(ANSWER_SECONDS)
+
+
+@asynccontextmanager
+async def connected(settings: Settings) -> AsyncIterator[Connection]:
+    """A connection to PostgreSQL. What is done with it is under the time limit, too."""
+    assert settings.postgres_dsn
+    async with time_limit():
+        connection = await db.connect(settings.postgres_dsn)
+        try:
+            yield connection
+        finally:
+            await connection.close()
 
 
 async def ask_stream(settings: Settings) -> StreamResult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from tracker.ops.doctor.finding import Finding, cannot_read
-from tracker.ops.doctor.servers import StreamResult, time_limit
+from tracker.ops.doctor.servers import StreamResult, connected
 from tracker.settings import Settings
 from tracker.store import db, tokens
 
@@ -15,15 +15,10 @@ _MOST_TOKENS_NAMED = 5
 
 async def check(settings: Settings, _: StreamResult) -> list[Finding]:
     """Tokens that have expired or expire soon, and tokens that have lost scopes."""
-    assert settings.postgres_dsn
     try:
-        async with time_limit():
-            connection = await db.connect(settings.postgres_dsn)
-            try:
-                expiring = await tokens.ageing(connection, _SOON)
-                weakened = await tokens.weakened(connection, _LATELY)
-            finally:
-                await connection.close()
+        async with connected(settings) as connection:
+            expiring = await tokens.ageing(connection, _SOON)
+            weakened = await tokens.weakened(connection, _LATELY)
     except (*db.UNREACHABLE, db.REFUSED) as error:
         return [cannot_read("tokens", error)]
     now = datetime.now(UTC)

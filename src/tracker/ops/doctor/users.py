@@ -5,7 +5,7 @@ from __future__ import annotations
 from tracker.ops.doctor import key_file
 from tracker.ops.doctor.finding import Finding, cannot_read
 from tracker.ops.doctor.key_file import Sealed
-from tracker.ops.doctor.servers import StreamResult, time_limit
+from tracker.ops.doctor.servers import StreamResult, connected
 from tracker.settings import Settings
 from tracker.store import db
 from tracker.store.people import users
@@ -16,15 +16,10 @@ _MOST_NAMED = 5
 
 async def check(settings: Settings, _: StreamResult) -> list[Finding]:
     """Whether an admin can sign in, admins have a second factor, and the key file opens second factors."""
-    assert settings.postgres_dsn
     try:
-        async with time_limit():
-            connection = await db.connect(settings.postgres_dsn)
-            try:
-                has_had_user = await users.has_had_user(connection)
-                guarded = await users.guarded(connection)
-            finally:
-                await connection.close()
+        async with connected(settings) as connection:
+            has_had_user = await users.has_had_user(connection)
+            guarded = await users.guarded(connection)
     except (*db.UNREACHABLE, db.REFUSED) as error:
         return [cannot_read("users", error)]
     if not has_had_user:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tracker.ops.doctor import key_file
 from tracker.ops.doctor.finding import Finding, cannot_read
-from tracker.ops.doctor.servers import StreamResult, time_limit
+from tracker.ops.doctor.servers import StreamResult, connected
 from tracker.settings import Settings
 from tracker.store import db
 from tracker.store.webhooks import webhooks
@@ -13,15 +13,10 @@ from tracker.store.webhooks.sent import WEBHOOKS
 
 async def check(settings: Settings, _: StreamResult) -> list[Finding]:
     """Whether the key file opens the secrets, and whether the network's own systems get their events."""
-    assert settings.postgres_dsn
     try:
-        async with time_limit():
-            connection = await db.connect(settings.postgres_dsn)
-            try:
-                counts = await WEBHOOKS.counts(connection)
-                sealed = await webhooks.secrets(connection)
-            finally:
-                await connection.close()
+        async with connected(settings) as connection:
+            counts = await WEBHOOKS.counts(connection)
+            sealed = await webhooks.secrets(connection)
     except (*db.UNREACHABLE, db.REFUSED) as error:
         return [cannot_read("webhooks", error)]
     findings = [Finding("webhooks", "ok", f"requests waiting to be sent to webhooks: {counts.waiting}")]
