@@ -171,7 +171,7 @@ EDGE = {f"tracker.edge.{step}" for step in ("catalogue", "enrich", "read", "reco
 EDGE |= {"tracker.processes.edge", "tracker.device"}
 HTTP = {"starlette", "uvicorn"}
 OPERATOR = {"tracker.processes.up", "tracker.ops.doctor", "tracker.ops.backup", "geoip2"}
-# Loaded when the first User-Agent is read. They take a seventh of a second and 40 MB.
+# Loaded when the first User-Agent is read. They take a quarter of a second and 40 MB.
 READERS = {"ua_parser", "ua_parser_rs", "user_agents", "crawleruseragents"}
 
 
