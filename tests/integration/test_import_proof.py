@@ -93,9 +93,9 @@ def _click_changes() -> list[tuple[str, str]]:
         ("group_hash", "UPDATE click SET group_hash = NULL"),
         ("legacy_id", "DELETE FROM legacy_click"),
         ("legacy_id", "UPDATE legacy_click SET legacy_id = legacy_id || '!'"),
-        ("legacy_id", "UPDATE legacy_click SET hash = gen_random_uuid()"),
+        ("legacy_id", "UPDATE legacy_click SET hash = uuidv7()"),
         ("legacy_id", "UPDATE legacy_click SET source = 'other'"),
-        ("legacy_id", "UPDATE legacy_click SET source = 'other', hash = gen_random_uuid()"),
+        ("legacy_id", "UPDATE legacy_click SET source = 'other', hash = uuidv7()"),
     ]
 
 
@@ -156,7 +156,7 @@ _CONVERSION_CHANGES = [
     ("status", "status = 'rejected'"),
     *((name, f"{name} = true") for name in ("is_over_cap", "is_unproven")),
     ("goal_id", "goal_id = 2"),
-    ("click_hash", "click_hash = gen_random_uuid()"),
+    ("click_hash", "click_hash = uuidv7()"),
 ]
 
 

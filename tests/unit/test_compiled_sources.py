@@ -20,6 +20,23 @@ def test_compiled_module_makes_no_slice_objects(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", COMPILED, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_compiled_module_awaits_nothing_in_a_handler(path: Path) -> None:
+    """All coroutines of a thread share one handled exception there.
+
+    A coroutine that is paused in `except` or `finally` goes on with another one's exception
+    (https://github.com/mypyc/mypyc/issues/1114).
+    """
+    handlers = [
+        statement
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(node, ast.Try)
+        for statement in (*(line for handler in node.handlers for line in handler.body), *node.finalbody)
+    ]
+    awaits = [node for handler in handlers for node in ast.walk(handler) if isinstance(node, ast.Await)]
+    assert not [node.lineno for node in awaits]
+
+
+@pytest.mark.parametrize("path", COMPILED, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_compiled_module_has_no_asynchronous_generator(path: Path) -> None:
     functions = [
         node for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.AsyncFunctionDef)

@@ -60,18 +60,20 @@ class Redirect:
     async def follow(self, hits: Sequence[Hit]) -> None:
         """Answer a batch of GETs. A failing hit does not affect the others."""
         hits = [hit for hit in hits if not self.reject_early(hit)]
+        batches = None
         try:
             pending, unmatched = self.build_clicks(hits)
             batches = self._recorders.batches(pending)
             for read in unmatched:
                 self.unmatched.respond(read)
         except Exception:
-            if len(hits) > 1:
-                await asyncio.gather(*(self.follow([hit]) for hit in hits))
-            else:
+            if len(hits) == 1:
                 _fail(hits[0])
-            return
-        if len(batches) == 1:
+                return
+            batches = None
+        if batches is None:
+            await asyncio.gather(*(self.follow([hit]) for hit in hits))
+        elif len(batches) == 1:
             await self._record(batches[0])
         else:
             await asyncio.gather(*map(self._record, batches))

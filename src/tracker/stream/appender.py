@@ -351,7 +351,7 @@ class Appender:
             return await ask(until)
         except BaseException:
             # A late reply must not be taken for another call's.
-            await self._connection.close()
+            self._connection.drop()
             raise
 
     async def close(self) -> None:

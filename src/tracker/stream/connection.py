@@ -108,10 +108,11 @@ class Connection:
         ask = self.write if waits else self.ask
         try:
             (reply,) = await ask([(b"EVALSHA", script.sha, *arguments)], within)
+            return reply
         except RefusedError as error:
             if error.kind != "NOSCRIPT":
                 raise
-            (reply,) = await ask([(b"EVAL", script.text, *arguments)], until - monotonic())
+        (reply,) = await ask([(b"EVAL", script.text, *arguments)], until - monotonic())
         return reply
 
     async def write(self, commands: Sequence[Sequence[bytes]], within: float) -> list[Any]:
@@ -166,6 +167,12 @@ class Connection:
         waiting = self._replies.wait_for(len(commands), within)
         self._transport.write(b"".join([pack(words) for words in commands]))
         return waiting
+
+    def drop(self) -> None:
+        """Cut the connection off at once. It can be opened again, and has to be closed in the end."""
+        if self._replies is not None:
+            self._replies = None
+            self._transport.abort()
 
     async def close(self) -> None:
         """Close the connection. Replies that are still due are dropped."""

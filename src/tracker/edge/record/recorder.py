@@ -85,6 +85,7 @@ class Recorder:
             Appender, settings.redis_url, partition, str(edge), VisitorMemory.of(settings), settings.copies
         )
         self._appender: Appender = self._new_appender()
+        self._watcher: Appender = self._new_appender()  # connects only while no replica confirms
         self._spool = Spool(settings.data_dir / "spool", edge.slot, partition, settings.spool_bytes)
         self._drain = drain
         self._mint = mint
@@ -132,6 +133,7 @@ class Recorder:
         await self._deregister()
         self._seal()
         await self._appender.close()
+        await self._watcher.close()
 
     def record(self, entries: list[Entry]) -> Future[list[int]]:
         """Put clicks on disk. The future gives the numbers of their outcomes in Outcomes.
@@ -224,11 +226,11 @@ class Recorder:
                 is_certain = is_certain and error.is_certain
                 if error.is_certain or self._is_alone or monotonic() + _RETRY_SECONDS >= deadline:
                     raise AppendError(str(error), is_certain=is_certain) from error
-                await asyncio.sleep(_RETRY_SECONDS)
             else:
                 self.has_been_up = True
                 self._lane.next()
                 return receipt
+            await asyncio.sleep(_RETRY_SECONDS)
 
     async def _call(
         self, entries: list[Entry], answered: Counter[int], within: float, heartbeat: bytes
@@ -375,14 +377,11 @@ class Recorder:
     async def _watch(self) -> None:
         """Repeat an empty call, over a connection of its own, until a replica confirms it."""
         since, lane = monotonic(), Lane()
-        appender: Appender = self._new_appender()
-        try:
-            while not self._has_replica:
-                await asyncio.sleep(_PROBE_SECONDS)
-                with suppress(AppendError):
-                    self._has_replica = (await appender.append(lane, [], self._timeout)).is_copied
-        finally:
-            await appender.close()
+        while not self._has_replica:
+            await asyncio.sleep(_PROBE_SECONDS)
+            with suppress(AppendError):
+                self._has_replica = (await self._watcher.append(lane, [], self._timeout)).is_copied
+        await self._watcher.close()
         logger.warning("stream: a replica confirms again after %.1f s", monotonic() - since)
         self._arrived.set()
 
