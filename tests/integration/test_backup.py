@@ -23,7 +23,7 @@ from tests.conftest import Engines
 from tests.factories.clicks import a_row
 from tests.factories.clicks import store as store_rows
 from tracker.edge.record import identity
-from tracker.ops.backup import append_only, files, make
+from tracker.ops.backup import append_only, drill, files, make, series
 from tracker.ops.backup.files import BackupError, check
 from tracker.ops.backup.make import back_up
 from tracker.ops.backup.restore import restore
@@ -366,3 +366,55 @@ def test_append_only_file_with_a_hole_ends_the_search(tmp_path: Path) -> None:
         parts = append_only.open_at_once(tmp_path, opened)
     assert [(part.name, part.size) for part in parts[1:]] == [("a.base.rdb", 0), ("a.incr.aof", 5)]
     assert b"old.aof" not in parts[0].file.getbuffer()
+
+
+async def test_series_keeps_what_a_drill_has_restored(source: Settings, tmp_path: Path) -> None:
+    for name, is_good in (("2026-01-01T00-00-00Z", True), ("2026-01-02T00-00-00Z", False), ("other", True)):
+        a_backup(tmp_path / name, is_good=is_good)
+    made = await series.add(source, tmp_path, keep=1)
+    assert names_in(tmp_path) == {"other", made.name}
+    assert (verdict := drill.read_verdict(made)) is not None
+    assert (verdict.is_good, verdict.problem) == (True, "")
+    assert stat.S_IMODE((made / drill.VERDICT).stat().st_mode) == 0o600
+    last = series.last_verified(source.data_dir)
+    assert last == (str(made), check(made).made_at)
+
+
+def a_backup(directory: Path, *, is_good: bool | None) -> Path:
+    """A directory that looks like a backup, with a verdict or without one."""
+    directory.mkdir()
+    (directory / files.MANIFEST).touch()
+    if is_good is not None:
+        verdict = drill.Verdict(is_good, "2026-01-01T00:00:00Z", 1, "0.2.0")
+        (directory / drill.VERDICT).write_text(json.dumps(verdict._asdict()))
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "keep", "coming", "goes"),
+    [
+        ([True, True, True], 2, 0, 1),
+        ([True, True, True], 2, 1, 2),
+        ([True, False, None], 1, 0, 0),
+        ([True, False, True], 1, 0, 2),
+        ([False, None, True], 2, 0, 0),
+        ([False, False], 1, 0, 0),
+        ([], 1, 1, 0),
+    ],
+)
+def test_last_good_backup_is_never_superfluous(
+    tmp_path: Path, verdicts: list[bool | None], keep: int, coming: int, goes: int
+) -> None:
+    made = [
+        a_backup(tmp_path / f"2026-01-0{day}T00-00-00Z", is_good=good) for day, good in enumerate(verdicts)
+    ]
+    assert series.superfluous(tmp_path, keep, coming) == made[:goes]
+
+
+async def test_drill_of_a_damaged_backup_fails_and_removes_nothing(source: Settings, copied: Path) -> None:
+    _flip(copied)
+    with pytest.raises(BackupError, match="cannot be relied on"):
+        await series.verify(source, copied)
+    assert (verdict := drill.read_verdict(copied)) is not None
+    assert not verdict.is_good
+    assert names_in(copied.parent) == {copied.name}, "the drill leaves nothing behind"

@@ -7,6 +7,7 @@ import shlex
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from tracker.ops.backup import series
 from tracker.ops.backup.files import check
 from tracker.ops.backup.restore import restore
 from tracker.settings import Settings
@@ -19,8 +20,14 @@ The restored tracker is a copy: it sends no postbacks to affiliates until `track
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("directory", type=Path, metavar="DIR", help="the backup")
-    parser.add_argument(
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
         "--check", action="store_true", help="only read the backup and report whether it is complete"
+    )
+    what.add_argument(
+        "--drill",
+        action="store_true",
+        help="restore it into a temporary directory beside it, compare its counts and ledger, remove it",
     )
     parser.epilog = _ABOUT
 
@@ -28,6 +35,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(settings: Settings, arguments: Namespace) -> int:
     if arguments.check:
         print(f"{arguments.directory} is complete: {check(arguments.directory)}")
+        return 0
+    if arguments.drill:
+        print(f"{arguments.directory} {asyncio.run(series.verify(settings, arguments.directory))}")
         return 0
     restored = asyncio.run(restore(settings, arguments.directory))
     print(f"{settings.data_dir} holds the state of {restored}")
