@@ -16,9 +16,9 @@ from tracker.settings import Settings
 from tracker.store import db
 from tracker.store.clicks import insert as clicks
 from tracker.store.clicks.insert import Arrival, Writer
-from tracker.stream import partitions
 from tracker.stream.reader import UNREACHABLE, Delivery, Reader, is_missing_group
 from tracker.stream.record import Undecodable, decode
+from tracker.stream.waiting_clicks import waiting_clicks
 from workers.retry import AWAY, Retry
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ async def _write(
 async def _waiting_partitions(settings: Settings) -> set[int]:
     assert settings.redis_url
     try:
-        return set(await partitions.waiting(settings.redis_url))
+        return set(await waiting_clicks(settings.redis_url))
     except UNREACHABLE:  # the writers log it, and wait
         return set()
 

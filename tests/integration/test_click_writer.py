@@ -19,11 +19,11 @@ from tracker.settings import Settings
 from tracker.store.clicks import insert as store
 from tracker.store.clicks.insert import Arrival, Writer
 from tracker.store.db import connect
-from tracker.stream import partitions
 from tracker.stream.appender import Appender, Lane
 from tracker.stream.client import open_client
 from tracker.stream.reader import Reader
 from tracker.stream.record import decode, encode
+from tracker.stream.waiting_clicks import waiting_clicks
 from workers import click_writer, housekeeping
 
 pytestmark = pytest.mark.anyio
@@ -196,14 +196,14 @@ async def test_partitions_are_drained_also_beyond_the_configured_ones(database: 
         entries = [encode(click, outcomes_of(click)) for click in some]
         await append(database, *entries, partition=partition)
     assert database.redis_url
-    assert await partitions.waiting(database.redis_url) == {0: 2, 1: 3, 63: 2}
+    assert await waiting_clicks(database.redis_url) == {0: 2, 1: 3, 63: 2}
     two = replace(database, partitions=2)
     warned = [finding.text for finding in await report.examine(two, "engines") if finding.level == "warn"]
     assert warned == ["clicks wait in partition 63, but TRACKER_PARTITIONS is 2"]
     await click_writer.run(two, burst=True)
     assert await stored_hashes(database) == sorted(click.hash for click in clicks)
     assert (await counts(database))["all", 0] == 7
-    assert await partitions.waiting(database.redis_url) == {}
+    assert await waiting_clicks(database.redis_url) == {}
     assert {finding.level for finding in await report.examine(two, "engines")} == {"ok"}
 
 

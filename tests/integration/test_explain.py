@@ -18,7 +18,8 @@ from tracker.ops.explain import Question, UnreadableUrlError, explain, in_words
 from tracker.ops.geo_lookup import GeoLookup
 from tracker.settings import Settings
 from tracker.store.catalogue.demo import load_demo
-from tracker.stream import partitions, server_info
+from tracker.stream import server_info
+from tracker.stream.waiting_clicks import waiting_clicks
 
 __all__ = ["importer"]
 
@@ -247,7 +248,7 @@ async def test_counts_of_all_partitions_are_added_up(demo: Settings) -> None:
             answer = await client.get("/offer/3?affiliate_id=513", headers={"User-Agent": f"{DESKTOP} {n}"})
             assert answer.status_code == 302
     assert demo.redis_url
-    assert len(await partitions.waiting(demo.redis_url)) > 1
+    assert len(await waiting_clicks(demo.redis_url)) > 1
     now = int(time.time() * 1000)
     for amount, status in ((12, "rejected"), (13, "accepted")):
         await run_sql(demo, "UPDATE cap SET amount = $1", amount)

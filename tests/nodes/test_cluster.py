@@ -14,12 +14,12 @@ from tests.integration.topologies import HASTY, Cluster, Node, cluster, until
 from tests.nodes.traffic import TWO_COPIES, traffic
 from tracker.ops.doctor import report
 from tracker.settings import MAX_PARTITIONS, Settings
-from tracker.stream import partitions
 from tracker.stream.appender import Appender, AppendError, Lane
 from tracker.stream.homes import homes_of
 from tracker.stream.ledger import StreamLedger
 from tracker.stream.reader import Reader
 from tracker.stream.record import Entry, encode
+from tracker.stream.waiting_clicks import waiting_clicks
 
 pytestmark = pytest.mark.anyio
 
@@ -85,7 +85,7 @@ async def test_open_connections_follow_a_slot_that_moves(nodes: Cluster, setting
             (delivery,) = await reader.new(10, None)
             await reader.acknowledge([delivery])
     await appender.close()
-    assert await partitions.waiting(nodes.url) == {}
+    assert await waiting_clicks(nodes.url) == {}
 
 
 async def test_slots_move_there_and_back_under_load(nodes: Cluster, settings: Settings) -> None:

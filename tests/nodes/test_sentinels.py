@@ -12,8 +12,8 @@ from tests.integration.topologies import HASTY, NAME, Node, Sentinels, sentinels
 from tests.nodes.traffic import TWO_COPIES, traffic
 from tracker.ops.doctor import report
 from tracker.settings import Settings
-from tracker.stream import partitions
 from tracker.stream.homes import homes_of
+from tracker.stream.waiting_clicks import waiting_clicks
 
 pytestmark = pytest.mark.anyio
 
@@ -68,7 +68,7 @@ async def test_sentinel_that_names_a_replica_is_not_believed(nodes: Sentinels) -
     for one in nodes.sentinels:
         await one.ask("SENTINEL MONITOR", NAME, "127.0.0.1", replica.port, 2)
     with pytest.raises(redis.exceptions.ConnectionError, match=f"{replica.port} is no primary, though"):
-        await partitions.waiting(nodes.url)
+        await waiting_clicks(nodes.url)
 
 
 async def test_name_that_no_sentinel_knows_is_said(nodes: Sentinels, database: Settings) -> None:

@@ -18,8 +18,8 @@ from tests.integration.topologies import PATIENCE
 from tracker.ops import ledger
 from tracker.settings import Settings
 from tracker.store import db
-from tracker.stream import partitions
 from tracker.stream.reader import UNREACHABLE
+from tracker.stream.waiting_clicks import waiting_clicks
 from workers import click_writer
 
 LINK = "/offer/3?affiliate_id=513"
@@ -77,7 +77,7 @@ class Traffic:
         """Clicks on the stream by partition, or why it cannot be asked."""
         assert self.settings.redis_url
         try:
-            return await partitions.waiting(self.settings.redis_url)
+            return await waiting_clicks(self.settings.redis_url)
         except UNREACHABLE as error:
             return str(error)
 

@@ -37,6 +37,19 @@ def test_compiled_module_awaits_nothing_in_a_handler(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", COMPILED, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_compiled_module_leaves_no_context_by_an_await(path: Path) -> None:
+    """`async with` awaits the context's end in a handler. The end of a timeout never pauses."""
+    contexts = [
+        item.context_expr
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(node, ast.AsyncWith)
+        for item in node.items
+    ]
+    never_pause = ("asyncio.timeout(", "asyncio.timeout_at(")
+    assert not [context.lineno for context in contexts if not ast.unparse(context).startswith(never_pause)]
+
+
+@pytest.mark.parametrize("path", COMPILED, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_compiled_module_has_no_asynchronous_generator(path: Path) -> None:
     functions = [
         node for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.AsyncFunctionDef)

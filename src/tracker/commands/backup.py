@@ -17,8 +17,8 @@ DIR appears when the backup is complete. Nothing stops meanwhile: clicks are sti
 into the table pauses for some milliseconds. Put the backup on another disk and keep it safe: it contains all
 of your data, secrets included. Settings (TRACKER_…) and geo databases are not in it.
 
-With --keep it is for timers: DIR is a directory of backups, and each is named by its time. It is verified.
-Then those are removed that have N verified ones after them. If the new backup fails, nothing is removed.
+With --keep it is for timers: DIR is a directory of backups, each named by its time. The new one is verified.
+Then each backup is removed that has N newer verified ones. If the new one fails, nothing is removed.
 """
 _MOST_KEPT = 10_000
 

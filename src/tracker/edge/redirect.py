@@ -70,7 +70,7 @@ class Redirect:
             if len(hits) == 1:
                 _fail(hits[0])
                 return
-            batches = None
+            batches = None  # compiled coroutines share the handled exception, so none may wait in here
         if batches is None:
             await asyncio.gather(*(self.follow([hit]) for hit in hits))
         elif len(batches) == 1:

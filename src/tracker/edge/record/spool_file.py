@@ -19,7 +19,7 @@ from tracker.stream.record import ANSWER_BYTES, Entry, millis_of_entry
 logger = logging.getLogger(__name__)
 
 ROOM_BYTES = 1 << 20  # written between checks of the directory's size: several edges may write
-_VERSION = b"\x01"  # a reader knows this version and the previous one
+_VERSION = b"\x01"  # the only one so far. A reader of the next one knows this one, too
 _MAGIC = b"\xabK"
 _FRAME = struct.Struct(">2scII")  # magic, kind, length of what follows, its checksum
 _HEAD, _GROUP, _CLICK = b"H", b"G", b"C"

@@ -19,10 +19,10 @@ from tracker.ops.backup.files import BackupError, Manifest, explained, say
 from tracker.processes.children import Claim
 from tracker.processes.engines import postgres, valkey
 from tracker.settings import Settings
-from tracker.stream.partitions import waiting
+from tracker.stream.waiting_clicks import waiting_clicks
 
 VERDICT = "verdict.json"
-_LEDGER_HOURS = 24
+_LEDGER_SECONDS = 24 * 60 * 60
 _MINUTE = 60
 
 
@@ -98,11 +98,11 @@ async def _try(settings: Settings, source: Path) -> None:
 async def _compare(settings: Settings, manifest: Manifest) -> None:
     """Compare the restored copy with the manifest. The restore itself has counted the table."""
     assert settings.redis_url
-    on_stream = sum((await waiting(settings.redis_url)).values())
+    on_stream = sum((await waiting_clicks(settings.redis_url)).values())
     if on_stream < manifest.waiting:
         raise BackupError(f"{on_stream} clicks are on its stream, but its manifest says {manifest.waiting}")
     made = int(datetime.fromisoformat(manifest.made_at).timestamp())
-    minutes = ledger.minutes_between(made - _LEDGER_HOURS * _MINUTE * _MINUTE, made + _MINUTE)
+    minutes = ledger.minutes_between(made - _LEDGER_SECONDS, made + _MINUTE)
     found, _ = await ledger.ask(settings, minutes, verify=True)
     if found.unbalanced:
         raise BackupError(f"its ledger does not balance in {len(found.unbalanced)} minutes before the backup")

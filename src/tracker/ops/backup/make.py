@@ -33,8 +33,8 @@ from tracker.settings import Settings
 from tracker.store import backup, db
 from tracker.store.clicks import partitions
 from tracker.stream import server_info
-from tracker.stream.partitions import waiting
 from tracker.stream.reader import UNREACHABLE
+from tracker.stream.waiting_clicks import waiting_clicks
 
 WRITER_SECONDS = 30.0
 """How long a writer may work on a batch before a backup gives up."""
@@ -168,7 +168,7 @@ async def _look(settings: Settings, connection: db.Connection, opened: ExitStack
     assert settings.redis_url
     at, view = datetime.now(UTC), await backup.export(connection)
     with _valkey_answers():
-        on_stream = sum((await waiting(settings.redis_url)).values())
+        on_stream = sum((await waiting_clicks(settings.redis_url)).values())
     directory = engines_valkey.append_only_dir(settings.data_dir)
     with explained(directory):
         return _Moment(at, view, on_stream, append_only.open_at_once(directory, opened))

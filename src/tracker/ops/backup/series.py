@@ -6,32 +6,17 @@ good one never goes. Other files in the directory are left alone.
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 from tracker.ops.backup.drill import Verdict, drill, read_verdict
 from tracker.ops.backup.files import MANIFEST, BackupError, explained, say
 from tracker.ops.backup.make import back_up
 from tracker.settings import Settings
 
-LAST = "last-backup.json"
-"""A file in TRACKER_DATA_DIR: the last backup that a drill has restored."""
 _NAME = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ")
-
-
-class Last(NamedTuple):
-    """The last verified backup."""
-
-    path: str
-    made_at: str
-
-    @property
-    def at(self) -> datetime:
-        return datetime.fromisoformat(self.made_at)
 
 
 async def add(settings: Settings, directory: Path, keep: int) -> Path:
@@ -52,7 +37,7 @@ async def add(settings: Settings, directory: Path, keep: int) -> Path:
 
 
 async def verify(settings: Settings, source: Path) -> Verdict:
-    """Try a backup, and note it as the last verified one if it is the newest.
+    """Try a backup.
 
     Raises:
         BackupError: it cannot be relied on.
@@ -60,7 +45,6 @@ async def verify(settings: Settings, source: Path) -> Verdict:
     verdict = await drill(settings, source)
     if not verdict.is_good:
         raise BackupError(f"{source} {verdict}")
-    _note(settings.data_dir, source)
     return verdict
 
 
@@ -71,15 +55,6 @@ def superfluous(directory: Path, keep: int, coming: int = 0) -> list[Path]:
     return [path for path in found if sum(path < newer for newer in good) + coming >= keep]
 
 
-def last_verified(data_dir: Path) -> Last | None:
-    """The newest backup that a drill has restored. None without one."""
-    try:
-        last = Last(**json.loads((data_dir / LAST).read_bytes()))
-        return last if last.at.tzinfo else None
-    except (OSError, ValueError, TypeError):
-        return None
-
-
 def _make(directory: Path) -> None:
     with explained(directory):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -87,17 +62,3 @@ def _make(directory: Path) -> None:
 
 def _is_backup(path: Path) -> bool:
     return bool(_NAME.fullmatch(path.name)) and (path / MANIFEST).is_file() and not path.is_symlink()
-
-
-def _note(data_dir: Path, source: Path) -> None:
-    if not data_dir.is_dir():  # a drill on a machine without the tracker's data
-        return
-    made_at = json.loads((source / MANIFEST).read_bytes())["made_at"]
-    last = last_verified(data_dir)
-    if last and last.at >= datetime.fromisoformat(made_at):
-        return
-    path = data_dir / LAST
-    with explained(path):
-        new = path.with_suffix(".new")
-        new.write_text(f"{json.dumps(Last(str(source.absolute()), made_at)._asdict())}\n")
-        new.replace(path)

@@ -11,11 +11,12 @@ from tracker.ops.doctor.finding import Finding
 from tracker.settings import Settings
 from tracker.store import db
 from tracker.store.db import Connection
-from tracker.stream import partitions, server_info, visitor_memory
+from tracker.stream import server_info, visitor_memory
 from tracker.stream.homes import Server
 from tracker.stream.reader import UNREACHABLE
 from tracker.stream.server_info import StreamFacts
 from tracker.stream.visitor_memory import InUse, VisitorMemory
+from tracker.stream.waiting_clicks import waiting_clicks
 
 ANSWER_SECONDS = 5.0
 """How long the servers may take to answer one check."""
@@ -61,7 +62,7 @@ async def ask_stream(settings: Settings) -> StreamResult:
         async with time_limit():
             facts, away = await server_info.ask_all(settings.redis_url)
             skew = max(abs(one.ahead) for one in facts if not one.place.is_replica)
-            waiting = await partitions.waiting(settings.redis_url)
+            waiting = await waiting_clicks(settings.redis_url)
             visitors = await visitor_memory.in_use(settings.redis_url, VisitorMemory.of(settings))
             return StreamState(facts, away, skew, waiting, visitors)
     except UNREACHABLE_STREAM as error:
