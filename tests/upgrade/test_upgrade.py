@@ -66,16 +66,16 @@ async def test_upgrade_under_load_loses_nothing(root: Path, monkeypatch: pytest.
         assert await dead_letters(redis_url) == 1
         releases = [Release(root / "var", code, redis_url, dsn) for code in (root / "code", None)]
         async with asyncio.timeout(2 * PATIENCE):
-            answered = await upgrade_and_go_back(*releases, expected["link"])
-            answered |= {*expected["answered"]}
-            await stored(dsn, answered)
-            await everything_is_kept(dsn, expected["told"], answered)
+            async with upgraded_and_gone_back(*releases, expected["link"]) as answered:
+                await stored(dsn, answered | {*expected["answered"]})
+                await everything_is_kept(dsn, expected["told"])
         assert await dead_letters(redis_url) == 1
         assert (await releases[1].run("ledger"))[0] == 0
 
 
-async def upgrade_and_go_back(former: Release, new: Release, link: str) -> set[str]:
-    """Returns the clicks that were answered meanwhile."""
+@asynccontextmanager
+async def upgraded_and_gone_back(former: Release, new: Release, link: str) -> AsyncIterator[set[str]]:
+    """Gives the clicks that were answered meanwhile, while the new worker goes on storing them."""
     ports = [free_port(), free_port()]
     loads = [Load(port, f"{link}&source=edge{slot}-") for slot, port in enumerate(ports)]
     edges = [AsyncExitStack(), AsyncExitStack()]
@@ -97,7 +97,7 @@ async def upgrade_and_go_back(former: Release, new: Release, link: str) -> set[s
                 await all_answer(loads)
             await healthy(new)
         assert [load.unexpected for load in loads] == [[], []]
-        return {f"edge{slot}-{name}" for slot, load in enumerate(loads) for name in load.answered}
+        yield {f"edge{slot}-{name}" for slot, load in enumerate(loads) for name in load.answered}
 
 
 async def all_answer(loads: list[Load]) -> None:
@@ -120,7 +120,7 @@ async def stored(dsn: str, answered: set[str]) -> None:
     assert [name for name in answered if times[name] > 1] == []
 
 
-async def everything_is_kept(dsn: str, told: dict[str, list[str]], answered: set[str]) -> None:
+async def everything_is_kept(dsn: str, told: dict[str, list[str]]) -> None:
     now = await content(dsn)
     while len(now["conversion"]) < len(told["conversion"]) + 1:  # the postback that waited on the stream
         now = await content(dsn)
