@@ -27,12 +27,10 @@ async def test_copy_ends_when_its_server_is_killed(furnish: Furnish, tmp_path: P
     async with House(furnish(tmp_path / "house")) as house:
         for _ in range(_KILLS):
             connection = await _connected(house.postgres.url)
-            backend = await connection.fetchval("SELECT pg_backend_pid()")
-            await connection.execute("CREATE TEMP TABLE target (text text)")
             copying = asyncio.create_task(db.copy_rows(connection, "target", _ROWS, ("text",)))
             await asyncio.sleep(lot.uniform(0, 0.01))
             with suppress(ProcessLookupError):  # the server may still end what it had before the last kill
-                os.kill(backend, signal.SIGKILL)
+                os.kill(connection.get_server_pid(), signal.SIGKILL)
             async with asyncio.timeout(PATIENCE):
                 with suppress(*db.UNREACHABLE):  # it may be done already
                     await copying
@@ -40,10 +38,11 @@ async def test_copy_ends_when_its_server_is_killed(furnish: Furnish, tmp_path: P
 
 
 async def _connected(dsn: str) -> db.Connection:
+    """A connection with the table. The server may still take some before it notices the last kill."""
     async with asyncio.timeout(PATIENCE):
         while True:
             with suppress(*db.UNREACHABLE, db.REFUSED):
                 connection = await db.connect(dsn)
-                await connection.fetchval("SELECT 1")
+                await connection.execute("CREATE TEMP TABLE target (text text)")
                 return connection
             await asyncio.sleep(0.05)
