@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 from httpx import ASGITransport, AsyncClient
 
+from tests.api_document import api_document
 from tests.integration.api_client import api_of
 from tests.integration.edge_client import edge_of
-from tracker.api.app import create_api
-from tracker.api.openapi.document import document
 from tracker.processes.metrics_listener import create_metrics
 from tracker.settings import Settings
 
@@ -57,10 +56,10 @@ async def _check(client: AsyncClient, path: str, methods: set[str]) -> None:
         )
 
 
-def _of_document(settings: Settings) -> dict[str, set[str]]:
+def _of_document() -> dict[str, set[str]]:
     """Every path of the document, with a value for each parameter that no fixed segment has."""
     found = {}
-    for path, operations in document(create_api(settings))["paths"].items():
+    for path, operations in api_document()["paths"].items():
         methods = {name.upper() for name in operations if name.upper() in METHODS}
         if "GET" in methods:
             methods.add("HEAD")
@@ -69,7 +68,7 @@ def _of_document(settings: Settings) -> dict[str, set[str]]:
 
 
 async def test_paths_of_the_api_name_their_methods(database: Settings) -> None:
-    paths = _of_document(database)
+    paths = _of_document()
     assert len(paths) > 40
     assert {path: paths[path] for path in API if path in paths} == {
         p: m for p, m in API.items() if p in paths

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from starlette.routing import Route
 
+from tests.api_document import api_document
 from tests.integration.api_client import CLICKS, api_of, run_sql
 from tracker.api.app import create_api
 from tracker.api.http.endpoint import Contract, contract_of
-from tracker.api.openapi.document import document
 from tracker.domain.access import BOUND_SCOPES, OF_NETWORK, SCOPES, OwnerKind, Rights, every_rights
 from tracker.settings import Settings
 from tracker.store.db import connect
@@ -121,7 +121,7 @@ def test_public_routes_are_health_and_docs(database: Settings) -> None:
 
 
 def test_document_gives_the_scopes_of_every_contract(database: Settings) -> None:
-    paths = document(create_api(database))["paths"]
+    paths = api_document()["paths"]
     documented = {
         (method.upper(), path): {needed["bearer"][0] for needed in operation["security"]}
         for path, methods in paths.items()

@@ -10,6 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from tests.api_document import api_document
 from tracker.api.app import create_api
 from tracker.api.http.auth import VIEWS
 from tracker.api.http.routing import ROOT
@@ -30,9 +31,7 @@ _TELL_OF_CLICKS = (
 
 @pytest.fixture(scope="module")
 def spec() -> Spec:
-    app = create_api(Settings(redis_url="redis://nowhere.test", postgres_dsn="postgresql://nowhere.test/x"))
-    told: Spec = orjson.loads(orjson.dumps(document(app)))
-    return told
+    return api_document()
 
 
 def test_document_is_openapi_and_json_schema(spec: Spec) -> None:

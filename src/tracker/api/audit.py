@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -16,7 +16,7 @@ from tracker.catalogue.errors import CatalogueError, Kind
 from tracker.catalogue.notes import NOTES
 from tracker.catalogue.resource import READ, place_of
 from tracker.catalogue.resources import RESOURCES
-from tracker.parameters import From, Id, Query, Text, To, about, choice
+from tracker.parameters import From, Id, Model, Query, Text, To, about, choice
 from tracker.reading.query import ZoneQuery, span_of
 from tracker.store.books import corrections, manual_entries
 from tracker.store.catalogue import edit
@@ -67,7 +67,7 @@ class AuditQuery(PageQuery, ZoneQuery):
         return {"at": span_of(self.at_from, self.at_to, self.zone(network_zone), "at")}
 
 
-class Change(BaseModel):
+class Change(Model):
     """One change of one object."""
 
     id: int

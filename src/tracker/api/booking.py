@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Annotated, Any, Final
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import ConfigDict, Field, WithJsonSchema
 from starlette.responses import Response
 
 from tracker.api.clicks.create import request_key
@@ -17,7 +17,7 @@ from tracker.api.clicks.create_schema import MAX_KEY
 from tracker.api.http.endpoint import Call
 from tracker.api.http.problems import SECURITY_HEADERS, invalid
 from tracker.domain.money import in_unit
-from tracker.parameters import Bool, Query, about, without_defaults_of_null
+from tracker.parameters import Bool, Model, Query, about, without_defaults_of_null
 from tracker.store.books import requests
 from tracker.store.catalogue.edit import Row
 from tracker.store.clicks.idempotency import Conflict
@@ -39,7 +39,7 @@ SUMS: Final = f"How the balances change, by party and currency: the first {MOST_
 _KEY_SCHEMA = {"type": "string", "minLength": 1, "maxLength": MAX_KEY, "examples": ["2026-11-05/17"]}
 
 
-class BookingHeaders(BaseModel):
+class BookingHeaders(Model):
     """The key of a request."""
 
     model_config = ConfigDict(json_schema_extra=without_defaults_of_null)
@@ -52,7 +52,7 @@ class BookingHeaders(BaseModel):
     )
 
 
-class BookedSum(BaseModel):
+class BookedSum(Model):
     """What a file books for one party in one currency."""
 
     affiliate_id: int | None = Field(examples=[513])

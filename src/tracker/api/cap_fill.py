@@ -6,7 +6,7 @@ import time
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -18,7 +18,7 @@ from tracker.catalogue.offers import CAPS, OFFERS
 from tracker.catalogue.resource import READ, found, place_of
 from tracker.domain import money
 from tracker.ops.cap_fill import MOST_OF_ONE, of_offer
-from tracker.parameters import Id, Query
+from tracker.parameters import Id, Model, Query
 from tracker.store.catalogue import edit
 from tracker.store.conversions.cap_marks import FOR_GOOD, CapCount
 from tracker.stream.reader import UNREACHABLE
@@ -36,7 +36,7 @@ class CapFillQuery(Query):
     )
 
 
-class CapFill(BaseModel):
+class CapFill(Model):
     """A cap with its count in the present period."""
 
     cap_id: int = Field(examples=[11])
@@ -56,7 +56,7 @@ class CapFill(BaseModel):
     )
 
 
-class CapFillList(BaseModel):
+class CapFillList(Model):
     """The counts of an offer's caps."""
 
     data: list[CapFill]

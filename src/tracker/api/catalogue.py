@@ -16,6 +16,7 @@ from tracker.api.http.auth import lacking
 from tracker.api.http.body import JSON, MERGE_PATCH
 from tracker.api.http.endpoint import Answer, Body, Call, endpoint
 from tracker.api.http.if_match import etag, if_match_holds
+from tracker.api.http.later import Later, made_later, model_of
 from tracker.api.http.paging import envelope
 from tracker.api.http.problems import SECURITY_HEADERS, Problem, answer_problem
 from tracker.api.http.routing import ROOT
@@ -36,7 +37,7 @@ from tracker.catalogue.resource import (
     wanted,
 )
 from tracker.catalogue.resources import RESOURCES
-from tracker.parameters import PageNumber, PerPage, Query, without_defaults_of_null, words
+from tracker.parameters import Model, PageNumber, PerPage, Query, without_defaults_of_null, words
 from tracker.store.catalogue import edit
 from tracker.store.catalogue.edit import Row, Table
 from tracker.store.db import Pool
@@ -51,7 +52,7 @@ class PageQuery(Query):
     page: PageNumber = Field(default=1, description="Page number, from 1.")
 
 
-class IfMatch(BaseModel):
+class IfMatch(Model):
     """The condition of a change."""
 
     model_config = ConfigDict(json_schema_extra=without_defaults_of_null)
@@ -94,6 +95,7 @@ async def list_rows(
     return as_json(envelope(page._replace(rows=rows), per_page=query.per_page, number=number))
 
 
+@made_later
 def query_model(resource: Resource) -> type[PageQuery]:
     """The parameters of a resource's list."""
     return create_model(f"{resource.name}Query", __base__=PageQuery, **resource.parameters)
@@ -111,6 +113,7 @@ def _change_query(resource: Resource) -> type[Query]:
     return create_model(f"{resource.name}ChangeQuery", __base__=Query, confirm=confirm)
 
 
+@made_later
 def shown_model(resource: Resource) -> type[BaseModel]:
     """An object in an answer: its fields, its ids and its version."""
     fixed: dict[str, Any] = {
@@ -122,10 +125,11 @@ def shown_model(resource: Resource) -> type[BaseModel]:
     return _whole_model(f"{resource.name}Shown", resource, resource.fields, fixed)
 
 
-def _made_model(resource: Resource, shown: type[BaseModel]) -> type[BaseModel]:
+@made_later
+def _made_model(resource: Resource, shown: Later[BaseModel]) -> type[BaseModel]:
     """An object in the answer that creates it."""
     if resource.mint is None:
-        return changed_model(resource, shown)
+        return changed_model(resource, shown)()
     once: dict[str, Any] = {
         name: (str | None, Field(description="Shown only in this answer. null: the request gave it."))
         for name in resource.mint({})[1]
@@ -133,19 +137,22 @@ def _made_model(resource: Resource, shown: type[BaseModel]) -> type[BaseModel]:
     return _whole_model(f"{resource.name}MadeShown", resource, shown, once)
 
 
-def changed_model(resource: Resource, shown: type[BaseModel]) -> type[BaseModel]:
+@made_later
+def changed_model(resource: Resource, shown: Later[BaseModel]) -> type[BaseModel]:
     """An object in the answer that creates or changes it."""
     if not resource.can_warn:
-        return shown
+        return model_of(shown)
     text = "Notes about parts of the object that have no effect, or an unusual one. Absent without notes."
     warnings: Any = {WARNINGS: (list[str] | None, Field(None, description=text))}
     return _whole_model(f"{resource.name}ChangedShown", resource, shown, warnings)
 
 
 def _whole_model(
-    name: str, resource: Resource, base: type[BaseModel], fields: dict[str, Any]
+    name: str, resource: Resource, base: Later[BaseModel], fields: dict[str, Any]
 ) -> type[BaseModel]:
-    model: type[BaseModel] = create_model(name, __base__=base, __doc__=f"One {resource.noun}.", **fields)
+    model: type[BaseModel] = create_model(
+        name, __base__=model_of(base), __doc__=f"One {resource.noun}.", **fields
+    )
     model.model_config["json_schema_extra"] = _always_whole
     return model
 
@@ -159,16 +166,14 @@ def _always_whole(schema: dict[str, Any]) -> None:
             field["examples"] = [field.pop("default")]
 
 
-def _list_model(resource: Resource, shown: type[BaseModel]) -> type[BaseModel]:
-    return listed(f"{resource.name}List", shown)
-
-
-def listed(name: str, shown: type[BaseModel]) -> type[BaseModel]:
+@made_later
+def listed(name: str, shown: Later[BaseModel]) -> type[BaseModel]:
     """The envelope of a list."""
+    row: Any = model_of(shown)
     return create_model(
         name,
         __doc__="A page of a list.",
-        data=(list[shown], ...),  # type: ignore[valid-type]
+        data=(list[row], ...),
         total=(int, Field(description="The exact number of objects that match.", examples=[1])),
         per_page=(int, Field(examples=[200])),
         page=(int, Field(examples=[1])),
@@ -176,6 +181,7 @@ def listed(name: str, shown: type[BaseModel]) -> type[BaseModel]:
     )
 
 
+@made_later
 def patch_model(resource: Resource) -> type[BaseModel]:
     """The patch of an object: every field is optional, and null sets its default."""
     again = Field(None, description="Cannot be changed. The current value is accepted.")
@@ -261,14 +267,14 @@ def _path(resource: Resource) -> dict[str, str]:
     return descriptions
 
 
-def _list(resource: Resource, shown: type[BaseModel]) -> Answer:
+def _list(resource: Resource, shown: Later[BaseModel]) -> Answer:
     query = query_model(resource)
 
     @endpoint(
         scope=READ,
         query=query,
         without_money=None if resource.is_of_money else query,
-        returns=_list_model(resource, shown),
+        returns=listed(f"{resource.name}List", shown),
         tag=_TAG,
         path=_path(resource),
         name=_name("list", resource),
@@ -286,7 +292,7 @@ def _list(resource: Resource, shown: type[BaseModel]) -> Answer:
     return list_
 
 
-def _create(resource: Resource, shown: type[BaseModel]) -> Answer:
+def _create(resource: Resource, shown: Later[BaseModel]) -> Answer:
     @endpoint(
         scope=resource.scope,
         query=Query,
@@ -310,7 +316,7 @@ def _create(resource: Resource, shown: type[BaseModel]) -> Answer:
     return create
 
 
-def _get(resource: Resource, shown: type[BaseModel]) -> Answer:
+def _get(resource: Resource, shown: Later[BaseModel]) -> Answer:
     @endpoint(
         scope=READ,
         query=Query,
@@ -332,7 +338,7 @@ def _get(resource: Resource, shown: type[BaseModel]) -> Answer:
     return get
 
 
-def _change(resource: Resource, shown: type[BaseModel]) -> Answer:
+def _change(resource: Resource, shown: Later[BaseModel]) -> Answer:
     @endpoint(
         scope=resource.scopes,
         query=_change_query(resource),

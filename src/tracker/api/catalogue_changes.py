@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -13,7 +13,7 @@ from tracker.api.http.listing import answer_changes
 from tracker.api.http.routing import ROOT
 from tracker.catalogue.resource import READ, path_of
 from tracker.catalogue.resources import RESOURCES
-from tracker.parameters import AfterId, ParameterError, PerPage, Query, about, choices
+from tracker.parameters import AfterId, Model, ParameterError, PerPage, Query, about, choices
 from tracker.store.catalogue.changes import Change, changes
 from tracker.store.catalogue.edit import Row
 from tracker.store.feeds import AheadError
@@ -40,7 +40,7 @@ class _WithoutMoney(CatalogueChangesQuery):
     resource: choices(*_PLAIN_NAMES) = about(_KINDS)  # type: ignore[valid-type]
 
 
-class ChangedObject(BaseModel):
+class ChangedObject(Model):
     """An object of the catalogue that is new, changed or deleted."""
 
     resource: str = Field(description="Its kind, as the audit trail names it.", examples=["offer_url"])
@@ -52,7 +52,7 @@ class ChangedObject(BaseModel):
     )
 
 
-class ChangedObjectList(BaseModel):
+class ChangedObjectList(Model):
     """Changed objects in the order of versions."""
 
     data: list[ChangedObject]

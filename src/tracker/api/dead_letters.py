@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -17,7 +17,7 @@ from tracker.api.http.routing import ROOT
 from tracker.catalogue.fields import Fields
 from tracker.catalogue.validation import check_storable, validated
 from tracker.ops import dead_letters
-from tracker.parameters import Query, whole
+from tracker.parameters import Model, Query, whole
 from tracker.stream.dead_letters import DeadLetters, NoSuchLetterError
 from tracker.stream.reader import UNREACHABLE
 
@@ -37,7 +37,7 @@ class DeadLetterQuery(Query):
     limit: whole(1, _MOST) = Field(default=100, description="At most so many, the oldest first.")  # type: ignore[valid-type]
 
 
-class DeadLetterAnswer(BaseModel):
+class DeadLetterAnswer(Model):
     """A click that could not be stored."""
 
     id: str = Field(examples=[_EXAMPLE])
@@ -50,7 +50,7 @@ class DeadLetterAnswer(BaseModel):
     entry: str = Field(description="The id that it had on the stream.", examples=["1764086400000-0"])
 
 
-class DeadLetterList(BaseModel):
+class DeadLetterList(Model):
     """The oldest dead letters, and how many there are."""
 
     data: list[DeadLetterAnswer]
@@ -74,7 +74,7 @@ class DeadLetterIds(Fields):
     )
 
 
-class SettledAnswer(BaseModel):
+class SettledAnswer(Model):
     """What was done."""
 
     ids: list[str] = Field(description="The dead letters that were still there.", examples=[[_EXAMPLE]])

@@ -6,7 +6,7 @@ import time
 from asyncio import to_thread
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -16,7 +16,7 @@ from tracker.api.http.problems import invalid
 from tracker.domain.local_time import first_second
 from tracker.ops.explain import MAX_MILLIS, Question, Somewhere, UnreadableUrlError, explain
 from tracker.ops.geo_lookup import GeoLookup
-from tracker.parameters import Country, From
+from tracker.parameters import Country, From, Model
 from tracker.reading.query import ZoneQuery
 
 PATH = "/backend/open-api/v1/explain"
@@ -54,7 +54,7 @@ class ExplainQuery(ZoneQuery):
         return Question(self.url, self.ip, self.user_agent, self.language, self.referrer, millis)
 
 
-class Explained(BaseModel):
+class Explained(Model):
     """The steps of the decision. Steps that were not reached are missing."""
 
     model_config = ConfigDict(

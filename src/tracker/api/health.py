@@ -230,12 +230,14 @@ def _of_deliveries(title: str, counts: Counts) -> list[str]:
     ]
 
 
+_written: list[bytes] = []
+
+
 @public
 async def openapi(request: Request) -> Response:
-    state = request.app.state
-    if not hasattr(state, "document"):  # written once, for it takes a second of a core
-        state.document = await asyncio.to_thread(_document, request.app)
-    return Response(state.document, headers=SECURITY_HEADERS, media_type="application/json")
+    if not _written:  # once, for it takes a second of a core. All applications have the same routes
+        _written.append(await asyncio.to_thread(_document, request.app))
+    return Response(_written[0], headers=SECURITY_HEADERS, media_type="application/json")
 
 
 @public

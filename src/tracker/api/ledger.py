@@ -6,7 +6,7 @@ import time
 from asyncio import timeout
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -15,6 +15,7 @@ from tracker.api.http.listing import as_json
 from tracker.api.http.problems import Problem
 from tracker.ops import ledger
 from tracker.ops.doctor import balance
+from tracker.parameters import Model
 from tracker.reading.ledger import LedgerQuery
 from tracker.stream.reader import UNREACHABLE
 
@@ -23,7 +24,7 @@ PATH = "/backend/open-api/v1/ledger"
 _DEADLINE_SECONDS = 30
 
 
-class LedgerMinute(BaseModel):
+class LedgerMinute(Model):
     """A minute: recorded = stored + in_flight + spooled + dead + given_up + duplicates + difference."""
 
     minute: str | None = Field(
@@ -66,7 +67,7 @@ class LedgerMinute(BaseModel):
     )
 
 
-class LedgerTotals(BaseModel):
+class LedgerTotals(Model):
     """The sums of the minutes."""
 
     recorded: int
@@ -83,7 +84,7 @@ class LedgerTotals(BaseModel):
     lost_answered: int
 
 
-class LedgerEdge(BaseModel):
+class LedgerEdge(Model):
     """The last heartbeat of an edge about one partition of the stream."""
 
     slot: str = Field(examples=["0"])
@@ -100,7 +101,7 @@ class LedgerEdge(BaseModel):
     spooled: int = Field(description="Clicks in the spool of this edge.", examples=[0])
 
 
-class LedgerFinding(BaseModel):
+class LedgerFinding(Model):
     """Something that is wrong."""
 
     level: Literal["warn", "fail"]
@@ -108,7 +109,7 @@ class LedgerFinding(BaseModel):
     advice: str = Field(description="What to do.", examples=["keep the logs of edges and workers"])
 
 
-class LedgerAnswer(BaseModel):
+class LedgerAnswer(Model):
     """Where the clicks of each minute are. Minutes without clicks are left out."""
 
     model_config = ConfigDict(title="Ledger")

@@ -6,7 +6,7 @@ from asyncio import to_thread
 from typing import Literal
 
 import orjson
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -34,7 +34,7 @@ from tracker.domain.local_time import zone_named
 from tracker.domain.money import in_unit
 from tracker.domain.normalise import amount, id_
 from tracker.domain.statement import ManualKind, Party, change_of
-from tracker.parameters import Id, Ident, choice
+from tracker.parameters import Id, Ident, Model, choice
 from tracker.reading.statements import balance_of
 from tracker.store.books.manual_entries import TABLE
 from tracker.store.catalogue.edit import Row
@@ -54,7 +54,7 @@ _JSON_EXAMPLE = (
 )
 
 
-class ManualEntry(BaseModel):
+class ManualEntry(Model):
     """An entry by hand. It never changes: another entry may reverse it."""
 
     id: int = Field(examples=[17])
@@ -89,7 +89,7 @@ class ManualEntryQuery(PageQuery):
     reverses: Id = Field(None, description="The entry that undoes this one.")
 
 
-class BookedFile(BaseModel):
+class BookedFile(Model):
     """The result of a file. If any line were wrong, nothing would be booked."""
 
     dry_run: bool

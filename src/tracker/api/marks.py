@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -14,12 +14,13 @@ from tracker.api.http.endpoint import Call, endpoint
 from tracker.api.http.routing import ROOT
 from tracker.catalogue.notes import NOTES
 from tracker.catalogue.resource import READ
+from tracker.parameters import Model
 from tracker.reading import marks
 from tracker.reading.marks import MarksQuery
 from tracker.store.marks import MOST_MARKS
 
 
-class Mark(BaseModel):
+class Mark(Model):
     """Something that happened."""
 
     at: str = Field(description="Local time with its offset.", examples=["2026-11-25T17:00:00+01:00"])
@@ -40,7 +41,7 @@ class Mark(BaseModel):
     note_id: int | None = Field(description="The note's id. null for changes.")
 
 
-class MarkList(BaseModel):
+class MarkList(Model):
     """What happened in a span, in its order."""
 
     data: list[Mark]

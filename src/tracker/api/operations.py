@@ -6,7 +6,7 @@ from asyncio import Lock
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -17,7 +17,7 @@ from tracker.api.http.paging import envelope
 from tracker.api.http.problems import RETRY_AFTER, Problem
 from tracker.api.http.routing import ROOT
 from tracker.ops.doctor import report
-from tracker.parameters import Query, choice, whole
+from tracker.parameters import Model, Query, choice, whole
 from tracker.store.imports import runs
 from tracker.store.paging import Page
 from tracker.stream import unmatched
@@ -37,7 +37,7 @@ class FindingsQuery(Query):
     only: choice(*report.TOPICS) = Field(None, description="Check this topic alone.")  # type: ignore[valid-type]
 
 
-class FindingAnswer(BaseModel):
+class FindingAnswer(Model):
     """One finding."""
 
     topic: str = Field(examples=["ledger"])
@@ -46,7 +46,7 @@ class FindingAnswer(BaseModel):
     advice: str = Field(description="What to do. Empty if there is nothing to do.", examples=[""])
 
 
-class FindingList(BaseModel):
+class FindingList(Model):
     """The findings, by topic."""
 
     data: list[FindingAnswer]
@@ -70,7 +70,7 @@ class OrphanQuery(Query):
     limit: whole(1, _MOST_ORPHANS) = Field(default=100, description="At most so many, the latest first.")  # type: ignore[valid-type]
 
 
-class OrphanAnswer(BaseModel):
+class OrphanAnswer(Model):
     """A hit that named an unknown offer, affiliate or link."""
 
     at: str = Field(description="UTC.", examples=["2026-11-25T16:00:00.123000+00:00"])
@@ -81,7 +81,7 @@ class OrphanAnswer(BaseModel):
     user_agent: str
 
 
-class OrphanList(BaseModel):
+class OrphanList(Model):
     """The latest hits that named nothing known."""
 
     data: list[OrphanAnswer]
@@ -108,7 +108,7 @@ def _orphan(orphan: unmatched.Orphan) -> dict[str, Any]:
     return {"at": at.isoformat(), **known}
 
 
-class ImportAnswer(BaseModel):
+class ImportAnswer(Model):
     """A file that is or was imported."""
 
     kind: str = Field(examples=["clicks"])

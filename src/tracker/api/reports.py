@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 import orjson
-from pydantic import BaseModel, Field, create_model
+from pydantic import Field, create_model
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -15,6 +15,7 @@ from tracker.api.http.endpoint import Call, endpoint
 from tracker.api.http.exports import CSV, NDJSON, STREAMED, csv_file, excel_file
 from tracker.api.http.problems import SECURITY_HEADERS, Problem
 from tracker.api.statements import PATH as STATEMENTS
+from tracker.parameters import Model
 from tracker.reading.reports import query as reports
 from tracker.reading.reports.measures import values
 from tracker.reading.reports.query import FIELDS, ReportQuery, measures_of, sort_of
@@ -119,7 +120,7 @@ _Adjusted = Annotated[
 ]
 
 
-class ReportChanges(BaseModel):
+class ReportChanges(Model):
     """Changes of the report's conversions since their period was closed."""
 
     text: str = Field(examples=["changed since it was closed: 1 conversion, payout -12.50 EUR"])
@@ -135,7 +136,7 @@ class ReportChanges(BaseModel):
     )
 
 
-class ReportAnswer(BaseModel):
+class ReportAnswer(Model):
     """A report. Groups are sorted as asked for, or by time, then by gross, the most first."""
 
     data: list[ReportRow]

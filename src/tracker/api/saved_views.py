@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -18,7 +18,7 @@ from tracker.api.kept_queries import ROOTS, SHOWS, QueryText, check_kept
 from tracker.catalogue.fields import Fields, Name
 from tracker.catalogue.resource import Resource, change_row, create_row, delete_row, found, read_id
 from tracker.errors import Errors
-from tracker.parameters import Bool, Query, choice
+from tracker.parameters import Bool, Model, Query, choice
 from tracker.store import saved_views
 from tracker.store.catalogue.edit import Row
 from tracker.store.db import Connection
@@ -43,7 +43,7 @@ class ViewFields(Fields):
     )
 
 
-class ViewPatch(BaseModel):
+class ViewPatch(Model):
     """A merge patch (RFC 7396). A missing field stays as it is. null sets the default."""
 
     name: str | None = Field(None, examples=["Week by offer"])
@@ -55,7 +55,7 @@ class ViewPatch(BaseModel):
     )
 
 
-class ViewShown(BaseModel):
+class ViewShown(Model):
     """A saved view."""
 
     id: int

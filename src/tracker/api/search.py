@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -15,7 +15,7 @@ from tracker.api.http.endpoint import Answer, Call, endpoint
 from tracker.api.http.listing import as_json
 from tracker.api.http.routing import ROOT
 from tracker.api.partner_access import schema as partners
-from tracker.parameters import Search
+from tracker.parameters import Model, Search
 from tracker.reading.query import ZoneQuery
 from tracker.reading.search import MOST, Sight, search
 from tracker.reading.visibility import Visibility
@@ -35,7 +35,7 @@ class SearchQuery(ZoneQuery):
     )
 
 
-class SearchResult(BaseModel):
+class SearchResult(Model):
     """One thing that was found."""
 
     kind: Literal["click", "conversion", "postbacks", "offer", "affiliate", "advertiser", "sub_id"]
@@ -49,7 +49,7 @@ class SearchResult(BaseModel):
     path: str = Field(description="Its place in the API.", examples=["offers/3"])
 
 
-class SearchResults(BaseModel):
+class SearchResults(Model):
     """What was found, exact results first."""
 
     data: list[SearchResult] = Field(max_length=MOST)

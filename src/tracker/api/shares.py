@@ -12,7 +12,7 @@ from secrets import token_urlsafe
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -27,7 +27,7 @@ from tracker.catalogue.resource import Resource, found, read_id
 from tracker.catalogue.validation import check_storable, validated
 from tracker.domain.access import MOST_OWNERS, OwnerKind
 from tracker.domain.normalise import pairs
-from tracker.parameters import ParameterError, Query
+from tracker.parameters import Model, ParameterError, Query
 from tracker.reading.reports.query import ReportQuery
 from tracker.store import shares, tokens
 from tracker.store.catalogue import edit
@@ -72,7 +72,7 @@ class ShareFields(Fields):
     )
 
 
-class ShareShown(BaseModel):
+class ShareShown(Model):
     """A share, without its secret."""
 
     id: int

@@ -17,6 +17,7 @@ from tracker.api.http.listing import as_json
 from tracker.api.http.paging import envelope
 from tracker.api.http.problems import SECURITY_HEADERS
 from tracker.api.http.routing import ROOT
+from tracker.parameters import Model
 from tracker.reading import statements
 from tracker.reading.statements import (
     Answer,
@@ -34,7 +35,7 @@ SCOPE = "money:read"
 _Amount = Annotated[str, Field(examples=["125.00"])]
 
 
-class AdjustedPeriod(BaseModel):
+class AdjustedPeriod(Model):
     """The adjustments of one closed period, booked in the span of the statement."""
 
     from_: str | None = Field(
@@ -49,7 +50,7 @@ class AdjustedPeriod(BaseModel):
     amount: str = Field(examples=["-12.50"])
 
 
-class BookedGroup(BaseModel):
+class BookedGroup(Model):
     """A part of what is booked. It has only the keys of its group_by."""
 
     offer_id: int = Field(default=0, examples=[3])
@@ -63,7 +64,7 @@ class BookedGroup(BaseModel):
     amount: _Amount
 
 
-class StatementRow(BaseModel):
+class StatementRow(Model):
     """A statement of one party in one currency: closing is the sum of all amounts above it."""
 
     affiliate_id: int = Field(default=0, description="Only with party=affiliate.", examples=[513])
@@ -108,7 +109,7 @@ _TOTALS = "The sums of all rows, by currency. Currencies are never added up."
 StatementTotal = _total_of(StatementRow, "StatementTotal")
 
 
-class StatementEntry(BaseModel):
+class StatementEntry(Model):
     """An entry of a statement. It has the columns of the lines."""
 
     booked_at: str = Field(examples=["2026-10-15 12:00:00"])
@@ -137,7 +138,7 @@ class StatementEntry(BaseModel):
     author: str = Field(default="", description="Not for partners.")
 
 
-class StatementAnswer(BaseModel):
+class StatementAnswer(Model):
     """Statements by party and currency. Amounts have the decimals of their currency, finer ones have six."""
 
     party: Literal["affiliate", "advertiser"]
@@ -151,7 +152,7 @@ class StatementAnswer(BaseModel):
     totals: list[StatementTotal] = Field(description=_TOTALS)  # type: ignore[valid-type]
 
 
-class BalanceRow(BaseModel):
+class BalanceRow(Model):
     """What one party is owed or owes now in one currency: balance is the sum of all amounts above it."""
 
     affiliate_id: int = Field(default=0, description="Only with party=affiliate.", examples=[513])
@@ -174,7 +175,7 @@ class BalanceRow(BaseModel):
 BalanceTotal = _total_of(BalanceRow, "BalanceTotal")
 
 
-class BalanceAnswer(BaseModel):
+class BalanceAnswer(Model):
     """Balances by party and currency."""
 
     data: list[BalanceRow]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 from urllib.parse import urlencode, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -22,6 +22,7 @@ from tracker.catalogue.resource import read_id
 from tracker.catalogue.tracking_links import LinkError, read_link
 from tracker.catalogue.validation import check_storable, validated
 from tracker.ops.fire_postback import fire
+from tracker.parameters import Model
 from tracker.reading.postbacks import without_money
 from tracker.reading.query import ZoneQuery
 from tracker.reading.test_runs import steps
@@ -53,7 +54,7 @@ class NewTestRun(Fields):
     )
 
 
-class TestStep(BaseModel):
+class TestStep(Model):
     """One step of a test."""
 
     name: Literal[
@@ -68,7 +69,7 @@ class TestStep(BaseModel):
     at: str | None = Field(examples=["2026-11-25 16:00:00"])
 
 
-class ToldAffiliate(BaseModel):
+class ToldAffiliate(Model):
     """A postback that the affiliate would get if this were no test."""
 
     affiliate_postback_id: int
@@ -78,7 +79,7 @@ class ToldAffiliate(BaseModel):
     error: str = Field(examples=["unknown macro {nonsense}"])
 
 
-class TestRun(BaseModel):
+class TestRun(Model):
     """A test and its steps."""
 
     id: int
@@ -107,7 +108,7 @@ class TestRunState(TestRun):
     affiliate_postbacks: list[ToldAffiliate]
 
 
-class TestRunList(BaseModel):
+class TestRunList(Model):
     """The latest tests."""
 
     data: list[TestRun]
@@ -129,7 +130,7 @@ class TestPostback(Fields):
     )
 
 
-class FiredTestPostback(BaseModel):
+class FiredTestPostback(Model):
     """What an edge answers to the postback."""
 
     url: str = Field(description="What was read, without the secret.")

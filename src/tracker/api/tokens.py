@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -20,7 +20,7 @@ from tracker.catalogue.fields import Fields, Id, Moment, NameOrNone, RateText
 from tracker.catalogue.resource import Resource, change_row, found, place_of
 from tracker.catalogue.validation import check_storable, validated
 from tracker.domain.access import MEANINGS, MOST_OWNERS, SCOPES
-from tracker.parameters import Bool, Query
+from tracker.parameters import Bool, Model, Query
 from tracker.store import tokens
 from tracker.store.catalogue import edit
 from tracker.store.catalogue.edit import Row
@@ -99,7 +99,7 @@ class Rotation(Fields):
     )
 
 
-class TokenShown(BaseModel):
+class TokenShown(Model):
     """A token, without its secret."""
 
     id: int

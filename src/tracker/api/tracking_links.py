@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, Field, create_model
+from pydantic import Field, create_model
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -14,7 +14,7 @@ from tracker.api.http.problems import Problem, invalid
 from tracker.api.http.routing import ROOT
 from tracker.catalogue.resource import READ, read_id
 from tracker.catalogue.tracking_links import CARRIED, LinkError, carrying, read_link, with_host, wrong_page
-from tracker.parameters import Id, Query, Text, about
+from tracker.parameters import Id, Model, Query, Text, about
 
 LINK_PATH = f"{ROOT}/offers/{{offer_id}}/affiliate/{{affiliate_id}}/link"
 
@@ -46,7 +46,7 @@ class NetworkLinkQuery(CarryingQuery):
     host: Text = about("One of the tracking hosts. Default: the affiliate's, the brand's or a common one.")
 
 
-class TrackingLink(BaseModel):
+class TrackingLink(Model):
     """A tracking link."""
 
     link: str = Field(examples=["https://go.example/offer/3?affiliate_id=513"])

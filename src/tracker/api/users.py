@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -20,7 +20,7 @@ from tracker.catalogue.fields import Fields
 from tracker.catalogue.resource import place_of
 from tracker.catalogue.validation import validated
 from tracker.domain.access import ROLES
-from tracker.parameters import Bool, Query, Search, choice
+from tracker.parameters import Bool, Model, Query, Search, choice
 from tracker.people import editing
 from tracker.people.editing import NewUserFields, UserFields
 from tracker.people.users import Invited
@@ -49,7 +49,7 @@ class Reset(Fields):
     second_factor: bool = Field(False, description="true: the link also drops the user's second factor.")
 
 
-class UserShown(BaseModel):
+class UserShown(Model):
     """A user, without secrets."""
 
     id: int
@@ -76,7 +76,7 @@ class InvitedUserShown(UserShown):
     )
 
 
-class SessionShown(BaseModel):
+class SessionShown(Model):
     """Where a user is signed in."""
 
     id: int
@@ -89,7 +89,7 @@ class SessionShown(BaseModel):
     seen_as_id: int | None = Field(description="The partner's id.")
 
 
-class SessionList(BaseModel):
+class SessionList(Model):
     """The open sessions of a user, the last seen first."""
 
     data: list[SessionShown]

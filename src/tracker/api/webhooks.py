@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, Field
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -29,7 +29,7 @@ from tracker.catalogue.resource import (
 )
 from tracker.domain import useless_urls
 from tracker.domain.webhooks import EVENTS, LONGEST_URL, MOST_WEBHOOKS, TEST, fault_of_url, new_secret
-from tracker.parameters import Bool, Query, choice
+from tracker.parameters import Bool, Model, Query, choice
 from tracker.reading.deliveries import log_page
 from tracker.reading.query import ZoneQuery
 from tracker.reading.webhooks import SentWebhookQuery
@@ -100,7 +100,7 @@ class WebhookPatch(Fields):
     )
 
 
-class WebhookShown(BaseModel):
+class WebhookShown(Model):
     """A webhook, without its secret."""
 
     id: int
@@ -135,7 +135,7 @@ class WebhookQuery(PageQuery):
     is_archived: Bool = Field(False, description="true: archived webhooks. false: all others.")
 
 
-class SentWebhook(BaseModel):
+class SentWebhook(Model):
     """One request to a webhook, and the result of sending it."""
 
     id: int

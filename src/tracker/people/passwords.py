@@ -11,7 +11,7 @@ import asyncio
 import re
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
 from typing import Final, TypeVar
 
 from argon2 import PasswordHasher
@@ -60,7 +60,11 @@ def _runs() -> set[str]:
     }
 
 
-_COMMON = re.compile("|".join(map(re.escape, sorted({*_WORDS, *_runs()}, key=len, reverse=True))))
+@cache
+def _common() -> re.Pattern[str]:
+    return re.compile("|".join(map(re.escape, sorted({*_WORDS, *_runs()}, key=len, reverse=True))))
+
+
 _AT_ONCE = 2
 _MOST_WAITING = 32
 
@@ -85,7 +89,7 @@ def fault(password: str, *names: str) -> str:
     parts = {part for name in known for part in (name, *name.split("@"))}
     if any(len(part) >= _SHORTEST_NAME and part in key for part in parts):
         return "must not contain your name or e-mail address"
-    if len(set(_COMMON.sub("", key))) < _LEAST_DISTINCT:
+    if len(set(_common().sub("", key))) < _LEAST_DISTINCT:
         return "is one of the first that attackers try: add a few words of your own"
     return ""
 

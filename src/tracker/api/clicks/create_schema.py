@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, WithJsonSchema
+from pydantic import BeforeValidator, ConfigDict, Field, RootModel, WithJsonSchema
 
 from tracker.api.clicks.creator import MAX_CLICKS, ClickRequest
 from tracker.domain.click_fields import ADV_SUBS, AFF_SUBS
@@ -21,6 +21,7 @@ from tracker.edge.read.client_address import plain_address
 from tracker.edge.read.link import MAX_VALUE, read_link
 from tracker.edge.read.text import crop
 from tracker.edge.read.visitor import MAX_REFERRER, MAX_USER_AGENT
+from tracker.parameters import Model
 
 MAX_KEY = 200
 """Longest dedupe_key, legacy_id and Idempotency-Key, in characters."""
@@ -118,7 +119,7 @@ NEW_CLICK_EXAMPLE: dict[str, Any] = {
 }
 
 
-class NewClick(BaseModel):
+class NewClick(Model):
     """A click to create. A missing or null field is unknown."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_of_new_click)
@@ -196,7 +197,7 @@ class NewClick(BaseModel):
         )
 
 
-class NewClicks(BaseModel):
+class NewClicks(Model):
     """Clicks to create together. If one of them is invalid, none is created."""
 
     model_config = ConfigDict(
@@ -210,7 +211,7 @@ class CreateClicks(RootModel[NewClick | NewClicks]):
     """One click, or up to a hundred."""
 
 
-class CreateHeaders(BaseModel):
+class CreateHeaders(Model):
     """What a create request may say of itself."""
 
     model_config = ConfigDict(json_schema_extra=_without_defaults)
@@ -239,7 +240,7 @@ CREATED_EXAMPLE: dict[str, Any] = {
 }
 
 
-class CreatedClick(BaseModel):
+class CreatedClick(Model):
     """A stored click."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [CREATED_EXAMPLE]})
@@ -259,7 +260,7 @@ class CreatedClick(BaseModel):
     )
 
 
-class CreatedClicks(BaseModel):
+class CreatedClicks(Model):
     """The created clicks, in the order of the request."""
 
     data: list[CreatedClick]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, create_model
+from pydantic import Field, create_model
 
 from tracker.domain.click_fields import FIELDS
 from tracker.domain.click_fields import Field as ClickField
+from tracker.parameters import Model
 
 EXAMPLE: dict[str, object] = {
     field.name: field.shown_blank if field.example is None else field.example for field in FIELDS
@@ -29,7 +30,7 @@ class Click(create_model("Click", **_KEYS)):  # type: ignore[misc] # from the ta
     """One click. Every key is always present. null, "" and "UNK" mean that the value is unknown."""
 
 
-class ClickList(BaseModel):
+class ClickList(Model):
     """A page of clicks. In the feed, total, page and pages are null."""
 
     data: list[Click]

@@ -19,9 +19,11 @@ from tracker.api.conversions.schema import Conversion, WholeConversion
 from tracker.api.explain import Explained
 from tracker.api.http.auth import VIEWS
 from tracker.api.http.endpoint import Answer, Call, endpoint
+from tracker.api.http.later import made_later
 from tracker.api.http.listing import as_json
 from tracker.api.partner_access.schema import CLICKS, CONVERSIONS, row_model
 from tracker.catalogue.resource import READ as OFFERS_SCOPE
+from tracker.parameters import Model
 from tracker.reading.keys import KEY, KeyQuery
 from tracker.reading.story import MOST, Sight, story
 from tracker.reading.visibility import Visibility
@@ -34,7 +36,7 @@ _FILLED = ("url", "last_error")  # may carry amounts
 _NEWEST = f"The newest {MOST}."
 
 
-class StoryEvent(BaseModel):
+class StoryEvent(Model):
     """One line of the story."""
 
     at: str = Field(description="In the time zone of the request.", examples=["2024-10-10 11:24:09"])
@@ -54,7 +56,7 @@ class StoryEvent(BaseModel):
     path: str | None = Field(description="The object that it is about.", examples=["conversions/902"])
 
 
-class Choice(BaseModel):
+class Choice(Model):
     """The URL of the offer that would take the click."""
 
     offer_url_id: int | None = Field(description="null if none would.", examples=[132])
@@ -79,7 +81,7 @@ class RulesToday(create_model("RulesToday", **_EXPLAINED)):  # type: ignore[misc
     choice: Choice
 
 
-class StoryTotals(BaseModel):
+class StoryTotals(Model):
     """The numbers of all rows, of which the story has the newest. null: the token does not see them."""
 
     conversions: int | None = Field(examples=[1])
@@ -87,7 +89,7 @@ class StoryTotals(BaseModel):
     sent_postbacks: int | None = Field(examples=[1])
 
 
-class _Story(BaseModel):
+class _Story(Model):
     why: list[str] = Field(
         description="Why the click went where it went, as it was stored.",
         examples=[["It was accepted and sent to offer 3, URL 132."]],
@@ -154,18 +156,23 @@ async def _answer(call: Call[Any], clicks: Visibility, sight: Sight, model: type
     return as_json({name: told[name] for name in model.model_fields})
 
 
-def _of_partner(kind: str) -> Answer:
-    """The endpoint of affiliates or advertisers, with the keys that they see."""
+@made_later
+def _partner_model(kind: str) -> type[BaseModel]:
     click: Any = row_model(kind, Click, CLICKS[kind])
     conversion: Any = row_model(kind, Conversion, CONVERSIONS[kind])
     fields: dict[str, Any] = {
         "click": (click, ...),
         "conversions": (list[conversion] | None, Story.model_fields["conversions"]),
     }
-    is_affiliate = kind == "affiliate"
-    if is_affiliate:
+    if kind == "affiliate":
         fields["sent_postbacks"] = (list[SentPostback] | None, Story.model_fields["sent_postbacks"])
-    answer = create_model(f"{kind.capitalize()}Story", __base__=_Story, __doc__=Story.__doc__, **fields)
+    return create_model(f"{kind.capitalize()}Story", __base__=_Story, __doc__=Story.__doc__, **fields)
+
+
+def _of_partner(kind: str) -> Answer:
+    """The endpoint of affiliates or advertisers, with the keys that they see."""
+    is_affiliate = kind == "affiliate"
+    answer = _partner_model(kind)
 
     @endpoint(
         scope=SCOPE,
@@ -187,7 +194,7 @@ def _of_partner(kind: str) -> Answer:
             conversions=Visibility(CONVERSIONS[kind]).seen_by(token) if sees else None,
             sent=_sent_keys(token) if sees and is_affiliate else (),
         )
-        return await _answer(call, Visibility(CLICKS[kind]).seen_by(token), sight, answer)
+        return await _answer(call, Visibility(CLICKS[kind]).seen_by(token), sight, answer())
 
     return get
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field, RootModel
+from pydantic import Field, RootModel
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -18,7 +18,7 @@ from tracker.api.http.routing import ROOT
 from tracker.catalogue.fields import Fields
 from tracker.catalogue.resource import read_id
 from tracker.catalogue.validation import validated
-from tracker.parameters import Bool, Id, PageNumber, PerPage, about
+from tracker.parameters import Bool, Id, Model, PageNumber, PerPage, about
 from tracker.reading.deliveries import log_page
 from tracker.reading.postbacks import RefireQuery, SentPostbackQuery
 from tracker.reading.query import ZoneQuery
@@ -35,7 +35,7 @@ _TAG = "Postbacks to affiliates"
 _PATH = {"id": "The postback's id."}
 
 
-class SentPostback(BaseModel):
+class SentPostback(Model):
     """One postback to an affiliate, and the result of sending it."""
 
     id: int
@@ -55,7 +55,7 @@ class SentPostback(BaseModel):
     last_error: str = Field(examples=["no answer within 10 s"])
 
 
-class FiredPostback(BaseModel):
+class FiredPostback(Model):
     """The result of resending, for a token without the scope conversions:read."""
 
     id: int
@@ -129,14 +129,14 @@ async def fire_sent_postback_again(call: Call[ZoneQuery]) -> Response:
     return as_json(row)
 
 
-class SkippedPostback(BaseModel):
+class SkippedPostback(Model):
     """A postback that is not sent again."""
 
     id: int
     reason: str = Field(examples=["a later status has been sent since"])
 
 
-class FiredMany(BaseModel):
+class FiredMany(Model):
     """The result of resending many: matched = fired + skipped."""
 
     dry_run: bool
@@ -186,7 +186,7 @@ async def fire_sent_postbacks_again(call: Call[RefireQuery]) -> Response:
     return as_json({"dry_run": wanted.dry_run, **counts, "problems": skipped[:MOST_LISTED]})
 
 
-class PostbackUrl(BaseModel):
+class PostbackUrl(Model):
     """The URL of an affiliate that the tracker calls, and how that has been going for seven days."""
 
     id: int = Field(description="The affiliate_postback_id of the log.")

@@ -6,7 +6,7 @@ from asyncio import to_thread
 from collections.abc import Iterable, Iterator
 
 import orjson
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -34,7 +34,7 @@ from tracker.catalogue import corrections
 from tracker.catalogue.booked_lines import read_file
 from tracker.catalogue.corrections import SHAPE, CorrectionFields, CorrectionLine
 from tracker.catalogue.validation import check_storable, validated
-from tracker.parameters import Id
+from tracker.parameters import Id, Model
 from tracker.reading.keys import KEY, KeyQuery
 from tracker.store.books import corrections as stored
 from tracker.store.catalogue.edit import Row
@@ -53,7 +53,7 @@ _OPEN = ("conversion_id", "reason", "author")
 """Keys for a token that may not read conversions."""
 
 
-class BookedEntry(BaseModel):
+class BookedEntry(Model):
     """An entry in the book: the difference that a correction makes."""
 
     booked_at: str = Field(description="UTC.", examples=["2026-11-05T09:00:00.123456+00:00"])
@@ -64,7 +64,7 @@ class BookedEntry(BaseModel):
     revenue_currency: str = Field(examples=["EUR"])
 
 
-class CorrectedConversion(BaseModel):
+class CorrectedConversion(Model):
     """The amounts of a conversion before and after. Without conversions:read all amounts are null."""
 
     conversion_id: int = Field(examples=[902])
@@ -90,7 +90,7 @@ class CorrectedConversion(BaseModel):
     )
 
 
-class Correction(BaseModel):
+class Correction(Model):
     """A correction of the past. It never changes: a later one may correct the conversion again."""
 
     id: int = Field(examples=[3])
@@ -124,7 +124,7 @@ class CorrectionQuery(KeyQuery, BookingQuery):
     """Which conversion, and whether it is corrected."""
 
 
-class CorrectedFile(BaseModel):
+class CorrectedFile(Model):
     """The result of a file. If any line were wrong, nothing would be corrected."""
 
     dry_run: bool

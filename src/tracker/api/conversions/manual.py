@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Annotated, Any, Literal, NamedTuple
 
 import orjson
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, RootModel
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, RootModel
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -45,7 +45,7 @@ from tracker.domain.postback import (
     read_postback,
 )
 from tracker.domain.unstored import Unstored
-from tracker.parameters import Query
+from tracker.parameters import Model, Query
 from tracker.reading.keys import KEY, KeyQuery
 from tracker.store.clicks.idempotency import Conflict
 from tracker.store.conversions import apply_postback, manual, status_words
@@ -178,7 +178,7 @@ class TellConversions(RootModel[NewConversion | NewConversions]):
     """One conversion, or up to a hundred."""
 
 
-class Told(BaseModel):
+class Told(Model):
     """The result for one conversion. The log of postbacks has it under its hash."""
 
     hash: str = Field(examples=["01927a1a3c7e7f0a8b2d4c6e8f012345"])
@@ -191,7 +191,7 @@ class Told(BaseModel):
     conversion_id: int | None = Field(description="The conversion that was made or changed.", examples=[902])
 
 
-class ToldMany(BaseModel):
+class ToldMany(Model):
     """The results, in the order of the request."""
 
     data: list[Told]

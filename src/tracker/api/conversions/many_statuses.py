@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -21,6 +21,7 @@ from tracker.catalogue.fields import Fields, Id, Text
 from tracker.catalogue.validation import check_storable, validated
 from tracker.domain.money import show
 from tracker.domain.postback import ConversionStatus
+from tracker.parameters import Model
 from tracker.reading import conversions as reading
 from tracker.reading.conversions import ConversionFilterQuery
 from tracker.store.conversions import many
@@ -51,7 +52,7 @@ class StatusOfMany(Fields):
     )
 
 
-class ChangedOfMany(BaseModel):
+class ChangedOfMany(Model):
     """A conversion with a new status."""
 
     conversion_id: int = Field(examples=[902])
@@ -59,21 +60,21 @@ class ChangedOfMany(BaseModel):
     status_after: Status
 
 
-class RefusedOfMany(BaseModel):
+class RefusedOfMany(Model):
     """A conversion that did not get the status."""
 
     conversion_id: int = Field(examples=[903])
     reason: str = Field(examples=["it stays rejected"])
 
 
-class AmountOfMany(BaseModel):
+class AmountOfMany(Model):
     """The sum of one currency."""
 
     currency: str = Field(examples=["EUR"])
     amount: str = Field(examples=["512.50"])
 
 
-class ManyStatuses(BaseModel):
+class ManyStatuses(Model):
     """The result: matched = changed + on_hold + unchanged + refused."""
 
     dry_run: bool

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 import orjson
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -19,6 +19,7 @@ from tracker.api.http.problems import Problem, invalid
 from tracker.api.http.routing import ROOT
 from tracker.catalogue.fields import Fields, Time
 from tracker.catalogue.validation import validated
+from tracker.parameters import Model
 from tracker.store.catalogue import edit
 from tracker.store.catalogue.edit import Author, Row, Table
 from tracker.store.conversions import manual, undecided
@@ -39,7 +40,7 @@ class NewPeriodClose(Fields):
     )
 
 
-class UndecidedConversions(BaseModel):
+class UndecidedConversions(Model):
     """Undecided conversions of one status and two currencies."""
 
     status: Literal["pending", "hold"]
@@ -50,7 +51,7 @@ class UndecidedConversions(BaseModel):
     revenue_currency: str = Field(examples=["EUR"])
 
 
-class LeftUndecided(BaseModel):
+class LeftUndecided(Model):
     """What the close would leave undecided. A later decision about it is an adjustment."""
 
     conversions: list[UndecidedConversions]
@@ -63,7 +64,7 @@ class _TrialIsOverError(Exception):
     pass
 
 
-class PeriodClose(BaseModel):
+class PeriodClose(Model):
     """A closed period."""
 
     id: int = Field(examples=[1])

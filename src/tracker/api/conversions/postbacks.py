@@ -6,7 +6,7 @@ from collections import Counter
 from functools import partial
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -18,6 +18,7 @@ from tracker.api.http.problems import invalid
 from tracker.api.http.routing import ROOT
 from tracker.catalogue.fields import Fields
 from tracker.catalogue.validation import validated
+from tracker.parameters import Model
 from tracker.reading.postbacks import PostbackLogQuery, ReplayQuery, walk
 from tracker.store.conversions import replay
 from tracker.store.conversions.replay import TooManyError
@@ -25,7 +26,7 @@ from tracker.store.conversions.replay import TooManyError
 PATH = f"{ROOT}/postbacks"
 
 
-class LoggedPostback(BaseModel):
+class LoggedPostback(Model):
     """One postback and its result."""
 
     hash: str = Field(
@@ -69,7 +70,7 @@ class LoggedPostback(BaseModel):
     )
 
 
-class PostbackLog(BaseModel):
+class PostbackLog(Model):
     """A page of the log."""
 
     data: list[LoggedPostback]
@@ -100,7 +101,7 @@ async def list_postbacks(call: Call[PostbackLogQuery]) -> Response:
     return await answer_list(query, walk(pool, query, network_zone, hides_money=call.token.hides_money))
 
 
-class ReplayedPostback(BaseModel):
+class ReplayedPostback(Model):
     """A postback that was applied once more."""
 
     hash: str = Field(examples=["01927a1a3c7e7f0a8b2d4c6e8f012345"])
@@ -110,7 +111,7 @@ class ReplayedPostback(BaseModel):
     conversion_id: int | None = Field(examples=[902])
 
 
-class ReplayAnswer(BaseModel):
+class ReplayAnswer(Model):
     """What became of the postbacks."""
 
     dry_run: bool

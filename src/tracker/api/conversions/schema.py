@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, RootModel, create_model
+from pydantic import Field, RootModel, create_model
 
 from tracker.api.clicks import schema as click_schema
 from tracker.domain.click_fields import BY_NAME
+from tracker.parameters import Model
 from tracker.store.conversions.list import OF_CLICK
 
 Status = Literal["pending", "hold", "approved", "rejected"]
@@ -61,7 +62,7 @@ EXAMPLE: dict[str, Any] = {
 }
 
 
-class _FirstKeys(BaseModel):
+class _FirstKeys(Model):
     """The keys that clients have known for longer."""
 
     id: int = Field(description="Grows in the order in which conversions were stored.")
@@ -140,7 +141,7 @@ class Conversion(create_model("Conversion", __base__=_FirstKeys, **_OF_CLICK, **
     )
 
 
-class ConversionChange(BaseModel):
+class ConversionChange(Model):
     """One change of a conversion's status."""
 
     at: str = Field(
@@ -154,7 +155,7 @@ class ConversionChange(BaseModel):
     postback_hash: str | None = Field(description="Hash of the postback that caused the change.")
 
 
-class ConversionEntry(BaseModel):
+class ConversionEntry(Model):
     """One booking. An approval books money, and a rejection takes it back."""
 
     id: int
@@ -175,7 +176,7 @@ class ConversionEntry(BaseModel):
     reason: str = Field(description="The reason of a correction. Else empty.", examples=["wrong price"])
 
 
-class ConversionCorrection(BaseModel):
+class ConversionCorrection(Model):
     """One correction of amounts by the operator."""
 
     at: str = Field(
@@ -204,7 +205,7 @@ class WholeConversion(Conversion):
     )
 
 
-class ConversionList(BaseModel):
+class ConversionList(Model):
     """A page of conversions. In both feeds, total, page and pages are null."""
 
     data: list[Conversion]
@@ -221,7 +222,7 @@ class ConversionList(BaseModel):
     )
 
 
-class OneConversion(BaseModel):
+class OneConversion(Model):
     """One conversion, in the same envelope as a list."""
 
     data: list[WholeConversion] = Field(min_length=1, max_length=1)
@@ -232,7 +233,7 @@ class OneConversion(BaseModel):
     next_cursor: None
 
 
-class ConversionOutcome(BaseModel):
+class ConversionOutcome(Model):
     """The result of a change, for a token without the scope conversions:read."""
 
     id: int = Field(examples=[902])

@@ -11,7 +11,7 @@ from io import BytesIO
 from typing import Any, Literal
 
 import orjson
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -30,7 +30,7 @@ from tracker.domain.json_object import field_there_twice
 from tracker.domain.normalise import PERCENT, given, trim, word
 from tracker.domain.postback import GOALS, no_status
 from tracker.edge.read.text import crop
-from tracker.parameters import Bool, Query, Text, about
+from tracker.parameters import Bool, Model, Query, Text, about
 from tracker.store.conversions import manual
 from tracker.store.conversions.manual import NO_CONVERSION, Line, LineResult
 
@@ -87,7 +87,7 @@ class UploadQuery(Query):
     dry_run: Bool = about("true: apply the file, report the result, and roll it back.")
 
 
-class ChangedLine(BaseModel):
+class ChangedLine(Model):
     """A line that changed the status of a conversion."""
 
     line: int = Field(description="Line number, from 1. The header of CSV counts.", examples=[2])
@@ -96,7 +96,7 @@ class ChangedLine(BaseModel):
     status_after: Status
 
 
-class ProblemLine(BaseModel):
+class ProblemLine(Model):
     """A line without a matching conversion, or with an error."""
 
     line: int = Field(examples=[3])
@@ -104,7 +104,7 @@ class ProblemLine(BaseModel):
     reason: str = Field(examples=[NO_CONVERSION])
 
 
-class UploadAnswer(BaseModel):
+class UploadAnswer(Model):
     """The result of a file: lines = matched + unmatched + refused, matched = changed + unchanged."""
 
     dry_run: bool

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response
 from starlette.routing import Route
 
 from tracker.api.conversions.endpoints import ALL, PATH, READ_SCOPE
 from tracker.api.http.endpoint import Call, endpoint
 from tracker.api.http.listing import as_json
+from tracker.parameters import Model
 from tracker.reading import conversions as reading
 from tracker.reading.conversions import ConversionFilterQuery
 from tracker.reading.visibility import Visibility
 from tracker.store.conversions import times
 
 
-class TimeStep(BaseModel):
+class TimeStep(Model):
     """The conversions with a time in this step."""
 
     seconds_from: int | None = Field(
@@ -31,7 +32,7 @@ class TimeStep(BaseModel):
     rejected: int = Field(description="The rejected ones of them.", examples=[3])
 
 
-class ConversionTimes(BaseModel):
+class ConversionTimes(Model):
     """The times from clicks to conversions, as a histogram."""
 
     data: list[TimeStep]

@@ -19,6 +19,7 @@ from starlette.routing import BaseRoute, Route
 from tracker.api.http.auth import authorize, permit
 from tracker.api.http.body import JSON, MAX_BODY, check_type, read_object, read_whole
 from tracker.api.http.complete_until import header
+from tracker.api.http.later import Later, model_of
 from tracker.api.http.problems import Problem
 from tracker.domain.access import SCOPES
 from tracker.parameters import Query
@@ -39,7 +40,7 @@ Answer = Callable[[Request], Awaitable[Response]]
 class Body(NamedTuple):
     """A JSON body."""
 
-    model: type[BaseModel]
+    model: Later[BaseModel]
     media_types: tuple[str, ...] = (JSON,)
     most: int = MAX_BODY  # bytes
 
@@ -59,12 +60,12 @@ class Contract(NamedTuple):
     tag: str
     scopes: tuple[str, ...]  # a token needs one of them
     owner: str  # the kind of the token's owner: affiliate, advertiser, or empty for the network
-    query: type[Query]
-    without_money: type[Query] | None  # the query of a token that hides money. None: it is refused
+    query: Later[Query]
+    without_money: Later[Query] | None  # the query of a token that hides money. None: it is refused
     path: Mapping[str, str]  # descriptions of the path's parameters
     headers: type[BaseModel] | None  # of the request
     body: Body | FileBody | None
-    returns: type[BaseModel] | None
+    returns: Later[BaseModel] | None
     files: tuple[str, ...]  # media types that the answer may have besides JSON
     status: int
     may_fail: tuple[int, ...]  # further errors: a body and a path with parameters bring their own
@@ -74,7 +75,8 @@ class Contract(NamedTuple):
 
     def query_of(self, *, hides_money: bool) -> type[Query] | None:
         """The query that may be sent. None: none, because the endpoint shows money."""
-        return self.without_money if hides_money else self.query
+        query = self.without_money if hides_money else self.query
+        return None if query is None else model_of(query)
 
 
 @dataclass(slots=True)
@@ -155,8 +157,8 @@ _responses: dict[Answer, Respond] = {}  # by handler
 def endpoint(
     *,
     scope: str | tuple[str, ...],
-    query: type[SomeQuery],
-    returns: type[BaseModel] | None,
+    query: Later[SomeQuery],
+    returns: Later[BaseModel] | None,
     tag: str,
     may_fail: tuple[int, ...] = (),
     status: int = 200,
@@ -168,7 +170,7 @@ def endpoint(
     has_etag: bool = False,
     has_complete_until: bool = False,
     from_standby: bool = False,
-    without_money: type[SomeQuery] | None = None,
+    without_money: Later[SomeQuery] | None = None,
     name: str = "",
     text: str = "",
 ) -> Callable[[Callable[[Call[SomeQuery]], Awaitable[Response]]], Answer]:

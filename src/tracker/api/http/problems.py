@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from http import HTTPStatus
 
 import orjson
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from tracker.errors import Errors, in_words
-from tracker.parameters import ParameterError
+from tracker.parameters import Model, ParameterError
 from tracker.store.catalogue.edit import BUSY
 from tracker.store.db import STATEMENT_TIMEOUT_SECONDS, TOO_MANY_CONNECTIONS, PoolIsBusyError, drop_read_only
 from tracker.store.migrate import is_behind
@@ -21,7 +21,7 @@ from tracker.store.outages import MIGRATE, NOT_MIGRATED
 from tracker.store.paging import TOO_SLOW
 
 
-class ProblemDetails(BaseModel):
+class ProblemDetails(Model):
     """An error (RFC 9457)."""
 
     type: str = Field(examples=["about:blank"])

@@ -6,7 +6,6 @@ from importlib.metadata import version
 from typing import Any
 
 import spectree
-from pydantic import BaseModel
 from spectree import SpecTree
 from spectree.models import SecureType, SecurityScheme, SecuritySchemeData
 from starlette.applications import Starlette
@@ -20,6 +19,7 @@ from tracker.api.clicks.schema import Click
 from tracker.api.conversions import schema as conversion_schema
 from tracker.api.conversions.schema import Conversion
 from tracker.api.http.endpoint import Body, Contract, FileBody, contract_of
+from tracker.api.http.later import model_of
 from tracker.api.http.problems import MEDIA_TYPE, ProblemDetails
 from tracker.api.openapi.details import complete
 from tracker.api.partner_access import schema as partner_schema
@@ -142,8 +142,8 @@ def _described(tree: SpecTree, route: Route, contract: Contract) -> Route:
 
     handler.__name__, handler.__doc__ = contract.name, contract.text
     describe = tree.validate(
-        query=None if contract.query is Query else contract.query,
-        json=contract.body.model if isinstance(contract.body, Body) else None,
+        query=None if contract.query is Query else model_of(contract.query),
+        json=model_of(contract.body.model) if isinstance(contract.body, Body) else None,
         headers=contract.headers,
         resp=_responses(contract, has_path="{" in route.path),
         tags=_tags(contract),
@@ -165,7 +165,7 @@ def _responses(contract: Contract, *, has_path: bool) -> spectree.Response:
     errors |= _OF_BODY if contract.body else set()
     errors |= {404} if has_path else set()
     answers: dict[str, Any] = {f"HTTP_{error}": (ProblemDetails, _PROBLEMS[error]) for error in errors}
-    answer: type[BaseModel] | None = contract.returns
+    answer = None if contract.returns is None else model_of(contract.returns)
     return spectree.Response(**{f"HTTP_{contract.status}": answer}, **answers)
 
 

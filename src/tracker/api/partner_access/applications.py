@@ -20,7 +20,7 @@ from tracker.api.partner_access.own_offers import OfferPayout, with_payouts
 from tracker.catalogue.fields import Fields, Id, Text
 from tracker.catalogue.offers import OFFER_AFFILIATES
 from tracker.catalogue.validation import check_storable, validated
-from tracker.parameters import Query, choice
+from tracker.parameters import Model, Query, choice
 from tracker.store.catalogue import applications, edit
 from tracker.store.catalogue.applications import NoSuchOfferError, RefusedError, Wanted
 from tracker.store.paging import Page
@@ -44,7 +44,7 @@ class ApplicationFields(Fields):
     note: Annotated[Text, Field(description="What the network should know.", examples=["Newsletter"])] = ""
 
 
-class Application(BaseModel):
+class Application(Model):
     """An offer that needs approval, with the application of an affiliate."""
 
     offer_id: int = Field(examples=[5])

@@ -6,6 +6,7 @@ Which keys of a row they see is in partner_access/schema.py.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, create_model
@@ -21,6 +22,7 @@ from tracker.api.conversions.times import ConversionTimes, answer_times
 from tracker.api.http.auth import VIEWS
 from tracker.api.http.endpoint import Answer, Call, endpoint
 from tracker.api.http.exports import STREAMED
+from tracker.api.http.later import Later, made_later
 from tracker.api.partner_access.schema import CLICKS, CONVERSIONS, REPORTS, list_model, query_model, row_model
 from tracker.api.reports import (
     ComparedSums,
@@ -108,18 +110,8 @@ _PARTNER_VIEWS = (
 )
 
 
-def _report(kind: str) -> Answer:
-    groups = [group for group, field in FIELDS.items() if field in REPORTS[kind]]
-    measures = [name for name in MEASURES if name in REPORTS[kind]]
-
-    def query_with(shown: Sequence[str]) -> type[Query]:
-        parameters = {
-            "group_by": (groups_of(groups), ...),
-            "measures": measures_of(shown),
-            "sort": sort_of(groups, shown),
-        }
-        return query_model(kind, ReportQuery, click_list.FILTERS, CLICKS[kind], **parameters)
-
+@made_later
+def _report_model(kind: str) -> type[BaseModel]:
     compared = row_model(kind, ReportSums, REPORTS[kind])
     other = {"compared": (compared | None, ComparedSums.model_fields["compared"])}
     sums = row_model(kind, ComparedSums, REPORTS[kind], **other)
@@ -133,13 +125,27 @@ def _report(kind: str) -> Answer:
         "approximate": (bool, of_network["approximate"]),
         "changed_since_close": (changes | None, of_network["changed_since_close"]),
     }
+    return create_model(f"{kind.capitalize()}Report", __doc__=ReportAnswer.__doc__, **fields)
+
+
+def _report(kind: str) -> Answer:
+    groups = [group for group, field in FIELDS.items() if field in REPORTS[kind]]
+    measures = [name for name in MEASURES if name in REPORTS[kind]]
+
+    def query_with(shown: Sequence[str]) -> Later[Query]:
+        parameters = {
+            "group_by": (groups_of(groups), ...),
+            "measures": measures_of(shown),
+            "sort": sort_of(groups, shown),
+        }
+        return query_model(kind, ReportQuery, click_list.FILTERS, CLICKS[kind], **parameters)
 
     @endpoint(
         scope="reports:read",
         owner=kind,
         query=query_with(measures),
         without_money=query_with(without_money(measures)),
-        returns=create_model(f"{kind.capitalize()}Report", __doc__=ReportAnswer.__doc__, **fields),
+        returns=_report_model(kind),
         files=STREAMED,
         tag="Reports",
         has_complete_until=True,
@@ -164,20 +170,20 @@ def _keys_of(kind: str, row: type[BaseModel]) -> list[str]:
     return [name for name in row.model_fields if not name.startswith(other)]
 
 
-def _statements(kind: str) -> Answer:
-    row: Any = row_model(kind, StatementRow, _keys_of(kind, StatementRow))
-    answer: Any = create_model(
-        f"{kind.capitalize()}Statements",
-        __base__=StatementAnswer,
-        __doc__=StatementAnswer.__doc__,
-        data=(list[row], StatementAnswer.model_fields["data"]),
-    )
+@made_later
+def _with_rows(kind: str, noun: str, answer: type[BaseModel], row: type[BaseModel]) -> type[BaseModel]:
+    """An answer about money, with the rows as the kind of owner sees them."""
+    shown: Any = row_model(kind, row, _keys_of(kind, row))
+    data: Any = (list[shown], answer.model_fields["data"])
+    return create_model(f"{kind.capitalize()}{noun}", __base__=answer, __doc__=answer.__doc__, data=data)
 
+
+def _statements(kind: str) -> Answer:
     @endpoint(
         scope="money:read",
         owner=kind,
         query=query_model(kind, StatementQuery, _PARTIES, (f"{kind}_id",)),
-        returns=answer,
+        returns=_with_rows(kind, "Statements", StatementAnswer, StatementRow),
         files=("text/csv",),
         tag="Money",
         has_complete_until=True,
@@ -191,19 +197,11 @@ def _statements(kind: str) -> Answer:
 
 
 def _balances(kind: str) -> Answer:
-    row: Any = row_model(kind, BalanceRow, _keys_of(kind, BalanceRow))
-    answer: Any = create_model(
-        f"{kind.capitalize()}Balances",
-        __base__=BalanceAnswer,
-        __doc__=BalanceAnswer.__doc__,
-        data=(list[row], ...),
-    )
-
     @endpoint(
         scope="money:read",
         owner=kind,
         query=query_model(kind, BalanceQuery, _PARTIES, (f"{kind}_id",)),
-        returns=answer,
+        returns=_with_rows(kind, "Balances", BalanceAnswer, BalanceRow),
         tag="Money",
         has_complete_until=True,
         name=f"read_{kind}_balances",
@@ -218,12 +216,13 @@ def _balances(kind: str) -> Answer:
 def _statement_entries(kind: str) -> Answer:
     hidden = ("author",) if kind == "advertiser" else ("author", "order_id")
     keys = [name for name in _keys_of(kind, StatementEntry) if name not in hidden]
+    entry = partial(row_model, kind, StatementEntry, keys)
 
     @endpoint(
         scope="money:read",
         owner=kind,
         query=query_model(kind, StatementEntriesQuery, _PARTIES, (f"{kind}_id",)),
-        returns=listed(f"{kind.capitalize()}StatementEntryList", row_model(kind, StatementEntry, keys)),
+        returns=listed(f"{kind.capitalize()}StatementEntryList", entry),
         tag="Money",
         has_complete_until=True,
         name=f"list_{kind}_statement_entries",

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -20,7 +20,7 @@ from tracker.api.partner_access.own_access import one_of, some_of
 from tracker.api.tracking_links import CarryingQuery, TrackingLink
 from tracker.catalogue.resource import read_id
 from tracker.catalogue.tracking_links import LinkError, carrying, read_link, read_links, wrong_page
-from tracker.parameters import Id, Text, about
+from tracker.parameters import Id, Model, Text, about
 from tracker.store.catalogue import affiliate_offers
 from tracker.store.db import Pool
 from tracker.store.tokens import Token
@@ -29,7 +29,7 @@ PATH = f"{VIEWS['affiliate']}/offers"
 LINK_PATH = f"{PATH}/{{offer_id}}/link"
 
 
-class OfferPayout(BaseModel):
+class OfferPayout(Model):
     """What a goal pays you for a conversion of a click of now."""
 
     goal_id: int = Field(examples=[3])
@@ -40,7 +40,7 @@ class OfferPayout(BaseModel):
     currency: str = Field(examples=["EUR"])
 
 
-class OfferOfAffiliate(BaseModel):
+class OfferOfAffiliate(Model):
     """An offer that one of your affiliates may run."""
 
     id: int

@@ -11,6 +11,7 @@ from tracker.api.clicks import schema as click_schema
 from tracker.api.clicks.schema import Click
 from tracker.api.conversions import schema as conversion_schema
 from tracker.api.conversions.schema import Conversion
+from tracker.api.http.later import made_later
 from tracker.domain.click_fields import ADV_SUBS, AFF_SUBS, BOTH, BY_NAME, FIELDS, ordered
 from tracker.parameters import Query
 from tracker.reading.filters import EXCLUDE
@@ -82,6 +83,7 @@ def _measured(kind: str) -> tuple[str, ...]:
 REPORTS = {kind: (*_grouped(kind), *_measured(kind)) for kind in BOTH}
 
 
+@made_later
 def query_model(
     kind: str, model: type[Query], columns: Collection[str], seen: Collection[str], /, **other: Any
 ) -> type[Query]:
@@ -103,6 +105,7 @@ def row_model(kind: str, row: type[BaseModel], keys: Iterable[str], **other: Any
     return create_model(f"{kind.capitalize()}{row.__name__}", __doc__=row.__doc__, **fields, **other)
 
 
+@made_later
 def list_model(kind: str, row: type[BaseModel], keys: Iterable[str], **other: Any) -> type[BaseModel]:
     """The envelope of a list of reduced rows."""
     shown: Any = row_model(kind, row, keys)

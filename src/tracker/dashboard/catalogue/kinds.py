@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, get_args
 from urllib.parse import quote
 
 from tracker.catalogue.resource import MONEY, READ, Resource
@@ -164,9 +164,10 @@ class Kind(NamedTuple):
     @property
     def statuses(self) -> tuple[str, ...]:
         """The statuses that a button can give."""
-        control = next((one for one in controls_of(self.resource.fields) if one.name == "status"), None)
-        is_state = control is not None and self.resource.table.name not in _STATES_NOTHING
-        return tuple(one for one in control.options if one in VERBS) if control and is_state else ()
+        status = self.resource.fields.model_fields.get("status")
+        if status is None or self.resource.table.name in _STATES_NOTHING:
+            return ()
+        return tuple(one for one in get_args(status.annotation) if one in VERBS)
 
     @property
     def children(self) -> list[Kind]:

@@ -11,7 +11,7 @@ from tracker.api.catalogue import query_model
 from tracker.catalogue.offers import OFFERS
 from tracker.dashboard.asking import Answer, ask
 from tracker.dashboard.catalogue.fields import Control, controls_of
-from tracker.dashboard.catalogue.kinds import OF_PEOPLE, Kind, Listed, filled, with_query
+from tracker.dashboard.catalogue.kinds import KINDS, OF_PEOPLE, Kind, Listed, filled, with_query
 from tracker.dashboard.catalogue.names import address_with_ids, names_by_id
 from tracker.dashboard.form import Form
 from tracker.dashboard.html import ROOT, Fault, html, redirect
@@ -62,9 +62,12 @@ async def table_of(visit: Visit, kind: Kind, rows: list[Row]) -> dict[str, Any]:
     return {"kind": kind, "headings": kind.headings(rows), "rows": listed}
 
 
+_QUERIES = {kind.resource.name: query_model(kind.resource) for kind in KINDS}
+
+
 def _filters(kind: Kind) -> list[Control]:
     left_out = {"page", "per_page", "sort", "id"}
-    known = [one for one in controls_of(query_model(kind.resource)) if one.name not in left_out]
+    known = [one for one in controls_of(_QUERIES[kind.resource.name]()) if one.name not in left_out]
     controls = [one._replace(names=kind.table_named_by(one.name)) for one in known]
     return sorted(controls, key=lambda one: (one.name != "q", one.name == "is_archived"))
 
