@@ -165,7 +165,7 @@ def _run(argv: Sequence[str] | None) -> int:
         settings = Settings.from_env()
     except SettingsError as error:
         return print_error(str(error), os.EX_CONFIG)
-    if arguments.command in _SERVICES:
+    if argv is None and arguments.command in _SERVICES:
         logs.start_service(arguments.command, settings.log_format)
     run: Callable[[Settings, argparse.Namespace], int] = arguments.run
     try:

@@ -95,7 +95,7 @@ def start(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-_ENDS = "from tracker.processes import logs; logs.start_service('api', 'json'); import warnings; "
+_ENDS = "from tracker.processes import logs; logs.start(); logs.start_service('api', 'json'); import warnings; "
 
 
 @pytest.mark.parametrize(

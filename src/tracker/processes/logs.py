@@ -110,17 +110,18 @@ class OneASecond(logging.StreamHandler[TextIO]):
                 self._timer.start()
 
 
-def start(formatter: logging.Formatter | None = None) -> None:
-    """Log to stderr, with the limit above."""
+def start() -> None:
+    """Log to stderr, with the limit above, in text for the person who runs a command."""
     handler = OneASecond()
-    handler.setFormatter(formatter or Text())
+    handler.setFormatter(Text())
     handler.addFilter(_note_request)
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def start_service(name: str, log_format: LogFormat) -> None:
-    """Log as a service does: each line has its time. Python's warnings and a last error are lines, too."""
-    start(Json(name) if log_format == "json" else Text(name))
+    """Go on as a service does: each line has its time. Python's warnings and a last error are lines, too."""
+    for handler in logging.root.handlers:
+        handler.setFormatter(Json(name) if log_format == "json" else Text(name))
     logging.captureWarnings(True)
     sys.excepthook = _crashed
 
