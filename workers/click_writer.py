@@ -145,7 +145,10 @@ class ClickWriter:
             if self._stopping.is_set():
                 return False
             if not has_warned:
-                logger.warning("writer: another writer holds this slot, or did seconds ago: waiting for it")
+                logger.warning(
+                    "writer: another writer holds this slot, or did seconds ago: waiting for it",
+                    {"event": "slot_held"},
+                )
                 has_warned = True
             await asyncio.sleep(SLOT_SECONDS / 10)
         return True
@@ -214,11 +217,17 @@ class ClickWriter:
             watchdog.cancel()
 
     async def _dead_letter(self, delivery: Delivery, reason: str) -> None:
-        logger.error("writer: entry %s cannot be stored: %s", delivery.id.decode(), reason)
+        logger.error(
+            "writer: entry %(entry)s cannot be stored: %(cause)s",
+            {"event": "click_dead_lettered", "entry": delivery.id.decode(), "cause": reason},
+        )
         try:
             await self._reader.dead_letter(delivery, reason)
         except UNREACHABLE as error:  # it stays in the backlog, and must not delay the others
-            logger.error("writer: entry %s cannot be dead-lettered either: %s", delivery.id.decode(), error)
+            logger.error(
+                "writer: entry %(entry)s cannot be dead-lettered either: %(cause)s",
+                {"event": "click_stuck", "entry": delivery.id.decode(), "cause": error},
+            )
 
     async def _connected(self) -> db.Connection:
         if self._connection is None or self._connection.is_closed():

@@ -160,7 +160,11 @@ class ConversionWriter:
     async def _give_up(
         self, connection: db.Connection, postback: Postback, error: Exception
     ) -> list[Postback]:
-        logger.error("postback %s cannot be stored", postback.hash, exc_info=error)
+        logger.error(
+            "postback %(hash)s cannot be stored",
+            {"event": "postback_not_stored", "hash": postback.hash},
+            exc_info=error,
+        )
         try:
             await apply_postback.give_up(connection, postback, f"{type(error).__name__}: {error}")
         except Exception as another:
@@ -170,16 +174,19 @@ class ConversionWriter:
         return []
 
     async def _dead_letter(self, delivery: Delivery, reason: str) -> None:
-        logger.error("postback %s cannot be read: %s", delivery.id.decode(), reason)
+        logger.error(
+            "postback %(entry)s cannot be read: %(cause)s",
+            {"event": "postback_unreadable", "entry": delivery.id.decode(), "cause": reason},
+        )
         await self._stream.dead_letter(delivery, reason)
 
 
 def _warn_if_too_many_wait(done: Iterable[Applied]) -> None:
     if rejected := sum(applied.reason == Refusal.TOO_MANY_WAIT for applied in done):
         logger.warning(
-            "%d postbacks are rejected: %d wait for dead letters already. Replay or drop these",
-            rejected,
-            MOST_WAITING,
+            "%(rejected)d postbacks are rejected: %(waiting)d wait for dead letters already. "
+            "Replay or drop these",
+            {"event": "postbacks_rejected", "rejected": rejected, "waiting": MOST_WAITING},
         )
 
 

@@ -43,7 +43,10 @@ class _Job:
         except Exception:
             if connection.is_closed():
                 raise
-            logger.exception("counts: %s: trying again in %.0f s", self._failed, _RETRY_SECONDS)
+            logger.exception(
+                "counts: %(cause)s: trying again in %(seconds).0f s",
+                {"event": "counts_failed", "cause": self._failed, "seconds": _RETRY_SECONDS},
+            )
             self._next_try = monotonic() + _RETRY_SECONDS
 
 
@@ -73,4 +76,7 @@ async def run(settings: Settings) -> None:
 
 async def _end_frozen(connection: db.Connection) -> None:
     if frozen := await clicks.end_frozen(connection):
-        logger.warning("counts: %d writers were frozen in a batch: others take it over", frozen)
+        logger.warning(
+            "counts: %(writers)d writers were frozen in a batch: others take it over",
+            {"event": "writer_frozen", "writers": frozen},
+        )

@@ -52,7 +52,10 @@ async def _drop_old(connection: db.Connection, keep_days: int) -> None:
             log = logger.error if step.is_wrong else logger.warning
             log("retention: %s stays, and later days with it: %s", step.name, step.why)
         else:
-            logger.info("retention: %s is dropped: %d clicks, counts stay", step.name, step.clicks)
+            logger.info(
+                "retention: %(table)s is dropped: %(clicks)d clicks, counts stay",
+                {"event": "day_dropped", "table": step.name, "clicks": step.clicks},
+            )
 
 
 async def once(settings: Settings) -> list[str]:

@@ -61,7 +61,7 @@ class Retry:
             except Exception:
                 if self._burst or not self._fault:
                     raise
-                self._logger.exception(self._fault)
+                self._logger.exception(self._fault, {"event": "work_failed"})
             await self.wait(self._pause)
             self._pause = min(self._pause * 2, self._longest)
 

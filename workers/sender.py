@@ -107,10 +107,9 @@ class Sender(ABC):
         made_at = await sending.copy_of(connection)
         if made_at is not None and self._held_at != made_at:
             self.logger.warning(
-                "%s are held since %s (a backup's time, or that of hold-sending): "
+                "%(what)s are held since %(since)s (a backup's time, or that of hold-sending): "
                 "`tracker resume-sending` sends them",
-                self.what,
-                made_at,
+                {"event": "sending_held", "what": self.what, "since": made_at},
             )
         self._held_at = made_at
         return made_at is not None
@@ -127,10 +126,17 @@ class Sender(ABC):
                     break  # other hosts may have its place
                 self._silent.discard(host)
         except AWAY as error:  # taken requests are due again when their lease ends
-            self.logger.warning("%s at %s: %s: %s", self.what, host, type(error).__name__, error)
+            cause = f"{type(error).__name__}: {error}"
+            self.logger.warning(
+                "%(what)s at %(host)s: %(cause)s",
+                {"event": "sending_interrupted", "what": self.what, "host": host, "cause": cause},
+            )
             await self._wait(_OUTAGE_SECONDS)
         except Exception:  # as in run
-            self.logger.exception("%s at %s cannot be sent", self.what, host)
+            self.logger.exception(
+                "%(what)s at %(host)s cannot be sent",
+                {"event": "sending_failed", "what": self.what, "host": host},
+            )
             await self._wait(_OUTAGE_SECONDS)
         finally:
             self._served.discard(host)
@@ -153,7 +159,10 @@ class Sender(ABC):
         state, pause = outcome(answer, due)
         if state == "failed":
             why = answer.error or f"status {answer.status}"
-            self.logger.warning("%s: number %d is given up: %s", self.what, due.id, why)
+            self.logger.warning(
+                "%(what)s: number %(number)d is given up: %(cause)s",
+                {"event": "sending_given_up", "what": self.what, "number": due.id, "cause": why},
+            )
         await self.table.settle(self._pool, due.id, state, pause, answer.status, answer.error)
         return answer.status is not None
 

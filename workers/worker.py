@@ -72,7 +72,8 @@ def _leave() -> None:
     Unacknowledged entries stay on the stream, and are read again.
     """
     logger.warning(
-        "worker: its batches are not finished after %.0f s: it ends, and they are read again", STOP_SECONDS
+        "worker: its batches are not finished after %(seconds).0f s: it ends, and they are read again",
+        {"event": "worker_stop_forced", "seconds": STOP_SECONDS},
     )
     os._exit(1)
 

@@ -88,6 +88,9 @@ _STDOUT = 1  # the file descriptor of stdout
 _TELLS_ENGINES_APART = {"up", "backup", "restore"}
 """These commands get the settings unchanged. The others get the addresses of embedded engines filled in."""
 
+_SERVICES = {"up", "edge", "api", "worker", "metrics"}
+"""These commands run until they are stopped. Each line of their logs has its time."""
+
 _EXAMPLES = """\
 examples:
   tracker up                                    everything, with demo data, on ports 8000 to 8002
@@ -162,6 +165,8 @@ def _run(argv: Sequence[str] | None) -> int:
         settings = Settings.from_env()
     except SettingsError as error:
         return print_error(str(error), os.EX_CONFIG)
+    if argv is None and arguments.command in _SERVICES:
+        logs.start_service(arguments.command, settings.log_format)
     run: Callable[[Settings, argparse.Namespace], int] = arguments.run
     try:
         return run(settings if arguments.command in _TELLS_ENGINES_APART else resolve(settings), arguments)
@@ -175,7 +180,7 @@ def _run(argv: Sequence[str] | None) -> int:
         line = _explained(first, settings)
         if line is None:
             raise
-        return print_error(line)
+        return logs.print_last(line)
 
 
 def _arguments(words: Sequence[str]) -> argparse.Namespace:

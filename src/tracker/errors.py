@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class UserError(Exception):
@@ -20,8 +20,13 @@ def print_error(line: str, code: int = 1) -> int:
 
 
 def tell(line: str) -> None:
-    """Print a line on stderr. Names in a foreign file may have characters that steer a terminal."""
-    print(_CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", line), file=sys.stderr)
+    """Print a line on stderr."""
+    print(printable(line), file=sys.stderr)
+
+
+def printable(line: str) -> str:
+    """The line with control characters escaped. Foreign names may have some, and they steer a terminal."""
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], line)
 
 
 class CannotStartError(UserError):
@@ -35,3 +40,8 @@ Errors = Mapping[str, Sequence[str]]
 def in_words(errors: Errors) -> str:
     """The first message of each field, in one line."""
     return "; ".join(f"{field} {messages[0]}" for field, messages in errors.items())
+
+
+def in_log(request_id: str) -> str:
+    """Where the log says more about a failed request."""
+    return f", under the request id {request_id}" if request_id else ""

@@ -106,7 +106,10 @@ def _try_to_listen(directory: Path, name: str) -> socket.socket | None:
         _bind(listening, directory, name)
     except OSError as error:
         listening.close()
-        logger.warning("this process is missing on /metrics: %s: %s", directory, error.strerror or error)
+        logger.warning(
+            "this process is missing on /metrics: %(path)s: %(cause)s",
+            {"event": "metrics_missing", "path": directory, "cause": error.strerror or error},
+        )
         return None
     return listening
 

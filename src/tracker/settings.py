@@ -19,6 +19,7 @@ from tracker.domain.rates import Rate, read_rate
 
 Network = IPv4Network | IPv6Network
 OnLoss = Literal["refuse", "redirect"]
+LogFormat = Literal["text", "json"]
 
 _Reader = Callable[[str], object]
 
@@ -75,6 +76,8 @@ class Settings:
     """mmdb files (city, ISP), comma-separated. Default: the DB-IP Lite wheel, if installed. Empty: none."""
     on_loss: OnLoss = "refuse"
     """The response if a click cannot be recorded: refuse (503) or redirect (counted and logged)."""
+    log_format: LogFormat = "text"
+    """The form of log lines on stderr: text, or json with one object a line."""
     copies: int = 1
     """2: a redirect is sent when two machines have its click on disk. The stream server needs a replica."""
     append_timeout: float = 0.25
@@ -315,6 +318,14 @@ def _on_loss(text: str) -> OnLoss:
     raise ValueError(f"{text!r} is neither refuse nor redirect")
 
 
+def _log_format(text: str) -> LogFormat:
+    if text == "text":
+        return "text"
+    if text == "json":
+        return "json"
+    raise ValueError(f"{text!r} is neither text nor json")
+
+
 def _networks(text: str) -> tuple[Network, ...]:
     return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
 
@@ -375,6 +386,7 @@ _READERS: Mapping[str, tuple[str, _Reader]] = {
     "TRACKER_TRUSTED_PROXIES": ("trusted_proxies", _networks),
     "TRACKER_GEOIP_DB": ("geoip_db", _paths),
     "TRACKER_ON_LOSS": ("on_loss", _on_loss),
+    "TRACKER_LOG_FORMAT": ("log_format", _log_format),
     "TRACKER_COPIES": ("copies", _whole(1, 2)),
     "TRACKER_APPEND_TIMEOUT_MS": ("append_timeout", _whole(1, 60_000, _UNITS["_MS"])),
     "TRACKER_SPOOL_MB": ("spool_bytes", _whole(64, 1 << 24, _UNITS["_MB"])),

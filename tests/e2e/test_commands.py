@@ -319,7 +319,7 @@ def test_server_log_lines_have_our_format(running: Up) -> None:
         connection.sendall(b"no request\r\n\r\n")
         connection.recv(1)
     wait_until(
-        lambda: "\nWARNING tracker.edge.http.bounds: refused a request that is not HTTP" in running.output
+        lambda: "] WARNING tracker.edge.http.bounds: refused a request that is not HTTP" in running.output
     )
 
 

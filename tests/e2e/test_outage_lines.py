@@ -30,7 +30,11 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 ROLES = ("edge", "api", "worker")
 CLICKS = "/backend/open-api/v1/users/clicks"
 VISITORS, READERS = 16, 8
-_LINE = re.compile(r"(INFO|WARNING|ERROR) ([\w.]+): .*?(?: \(([\d,]+) more like it left out\))?", re.DOTALL)
+_LINE = re.compile(
+    r"\S+Z \w+\[\d+\] (INFO|WARNING|ERROR) ([\w.]+): .*?"
+    r"(?: \(([\d,]+) more like it left out\))?(?: \(request \w+\))?",
+    re.DOTALL,
+)
 
 
 class Line(NamedTuple):

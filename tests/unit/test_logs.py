@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tracker.processes.log_lines import Text
 from tracker.processes.logs import MOST_KINDS, OneASecond
 
 
@@ -19,7 +20,7 @@ class Log:
         self.now = 0.0
         self.stream = io.StringIO()
         self.handler = OneASecond(self.stream, clock=lambda: self.now)
-        self.handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        self.handler.setFormatter(Text())
 
     def of(self, name: str) -> logging.Logger:
         logger = logging.Logger(name)
@@ -71,7 +72,7 @@ def test_kinds_of_lines_differ_by_logger_level_and_template(log: Log) -> None:
     log.of("b").warning("x %d", 1)
     log.of("b").warning("Task exception was never retrieved\nfuture: <Task-1>")
     log.of("b").warning("Task exception was never retrieved\nfuture: <Task-2>")
-    assert len(log.lines) == 6
+    assert len(log.lines) == 5
     assert "Task-2" not in log.stream.getvalue()
 
 
@@ -93,7 +94,7 @@ def test_traceback_is_written_once_and_its_repeats_are_one_line(log: Log) -> Non
     log.later(1)
     first, *traceback, last = log.lines
     assert first == "ERROR edge: a hit could not be answered"
-    assert (traceback[0], traceback[-1]) == ("Traceback (most recent call last):", "ValueError: 0")
+    assert (traceback[0], traceback[-1]) == ("  Traceback (most recent call last):", "  ValueError: 0")
     assert last == "ERROR edge: a hit could not be answered: ValueError: 4 (3 more like it left out)"
 
 
@@ -125,6 +126,7 @@ def test_suppressed_lines_are_written_without_a_next_line() -> None:
 
     heard = threading.Event()
     logger, handler = logging.Logger("edge"), OneASecond(Heard())
+    handler.setFormatter(Text())
     logger.addHandler(handler)
     for n in range(3):
         logger.warning("left %d", n)

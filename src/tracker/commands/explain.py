@@ -56,10 +56,14 @@ def run(settings: Settings, arguments: Namespace) -> int:
 
 def _warn_of_missing(geo: GeoLookup) -> None:
     if not geo.databases:
-        _log.warning("no geo database: the visitor's country, region, city and ISP stay unknown")
+        _log.warning(
+            "no geo database: the visitor's country, region, city and ISP stay unknown", {"event": "geo_none"}
+        )
     for database in geo.databases:
         if database.problem:
-            _log.warning("geo database not read: %s", database.problem)
+            _log.warning(
+                "geo database not read: %(cause)s", {"event": "geo_unread", "cause": database.problem}
+            )
 
 
 def _moment(text: str) -> datetime:

@@ -35,6 +35,7 @@ from tracker.dashboard.traffic import (
     test_runs,
 )
 from tracker.edge.read.client_address import Proxies
+from tracker.errors import in_log
 from tracker.people.sign_in import SignIn
 from tracker.secret_key import SecretKey
 from tracker.settings import Settings
@@ -62,12 +63,18 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 async def _unavailable(request: Request, error: Exception) -> Response:
     await drop_read_only(request.app.state.pool, error)
-    _log.warning("%r: the database cannot answer: %s", request.scope["path"], type(error).__name__)
+    _log.warning(
+        "%(path)r: the database cannot answer: %(cause)s",
+        {"event": "page_unavailable", "path": request.scope["path"], "cause": type(error).__name__},
+    )
     return error_page(503, "The database cannot answer now. Try again in a moment.", _RETRY_AFTER)
 
 
 async def _too_slow(request: Request, _error: Exception) -> Response:
-    _log.warning("%r: a query took longer than %s s", request.scope["path"], STATEMENT_TIMEOUT_SECONDS)
+    _log.warning(
+        "%(path)r: a query took longer than %(seconds)s s",
+        {"event": "page_too_slow", "path": request.scope["path"], "seconds": STATEMENT_TIMEOUT_SECONDS},
+    )
     return error_page(503, _TOO_SLOW, _RETRY_AFTER)
 
 
@@ -75,13 +82,14 @@ async def _not_migrated(request: Request, error: Exception) -> Response:
     """503 on a database that lacks migrations. On a migrated one the error is our fault, and it is raised."""
     if not await is_behind(request.app.state.pool):
         raise error
-    _log.warning("%r: %s", request.scope["path"], MIGRATE)
+    _log.warning(f"%(path)r: {MIGRATE}", {"event": "page_not_migrated", "path": request.scope["path"]})
     return error_page(503, "The tracker is being upgraded. Try again in a moment.", _RETRY_AFTER)
 
 
-async def _defect(_: Request, _error: Exception) -> Response:
+async def _defect(request: Request, _error: Exception) -> Response:
     """500. Starlette raises the error again, and the server logs it."""
-    return error_page(500, "The page could not be made. The reason is in the tracker's log.")
+    id_ = request.scope.get("request_id", "")
+    return error_page(500, f"The page could not be made. The tracker's log has the reason{in_log(id_)}.")
 
 
 _EXCEPTION_HANDLERS: dict[int | type[Exception], ExceptionHandler] = {

@@ -152,7 +152,10 @@ class Page(NamedTuple):
             case BusyError():
                 return Fault(503, _BUSY, headers={"Retry-After": "1"})
             case OtherKeyError():
-                _log.error("a second factor is sealed with another key file: %s", _OTHER_KEY_ADVICE)
+                _log.error(
+                    "a second factor is sealed with another key file: %(advice)s",
+                    {"event": "other_key_file", "advice": _OTHER_KEY_ADVICE},
+                )
                 return Fault(503, _OTHER_KEY)
         return Fault(403, self.wrong)
 

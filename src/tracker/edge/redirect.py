@@ -155,5 +155,5 @@ class Redirect:
 
 
 def _fail(hit: Hit) -> None:
-    logger.exception("a hit could not be answered")
+    logger.exception("a hit could not be answered", {"event": "hit_failed"})
     hit.give(response.FAILED)

@@ -13,6 +13,8 @@ from tracker.api.app import create_api
 from tracker.api.health import CountAnswers
 from tracker.dashboard.app import create_pages
 from tracker.dashboard.html import ROOT
+from tracker.edge.read.client_address import Proxies
+from tracker.processes.request_ids import RequestIds
 from tracker.secret_key import SecretKey
 from tracker.settings import Settings
 
@@ -34,4 +36,5 @@ def create_site(settings: Settings, key: SecretKey) -> Router:
             async with pages.router.lifespan_context(pages):
                 yield
 
-    return Router(default=route, redirect_slashes=False, lifespan=opened)
+    answered = RequestIds(route, Proxies(settings.trusted_proxies).trusts.__getitem__)
+    return Router(default=answered, redirect_slashes=False, lifespan=opened)

@@ -37,7 +37,10 @@ async def follow_catalogue(settings: Settings, catalogue: Catalogue, snapshot: P
         except (*db.UNREACHABLE, db.REFUSED) as error:
             outages.warn(error, "serving what is in memory")
         except Exception:
-            logger.exception("catalogue: cannot be read, so the edge serves what is in memory")
+            logger.exception(
+                "catalogue: cannot be read, so the edge serves what is in memory",
+                {"event": "catalogue_unread"},
+            )
         await asyncio.sleep(_RETRY_SECONDS)
 
 

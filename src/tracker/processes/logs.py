@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from time import monotonic
+from types import TracebackType
 from typing import TextIO
+
+from tracker.errors import print_error
+from tracker.processes import request_ids
+from tracker.processes.log_lines import Json, Text
+from tracker.settings import LogFormat
 
 SECONDS = 1.0
 """Seconds after a line in which others of its kind are not written."""
 MOST_KINDS = 100
 """The most kinds that are distinguished at a time. Further kinds of a level are treated as one."""
-_FORMAT = "%(levelname)s %(name)s: %(message)s"
+
+logger = logging.getLogger(__name__)
 
 _Kind = tuple[str, int, str]  # logger, level, first line of the message template
 
@@ -103,17 +111,45 @@ class OneASecond(logging.StreamHandler[TextIO]):
 
 
 def start() -> None:
-    """Log to stderr, with the limit above."""
-    logging.basicConfig(level=logging.INFO, format=_FORMAT, handlers=[OneASecond()])
+    """Log to stderr, with the limit above, in text for the person who runs a command."""
+    handler = OneASecond()
+    handler.setFormatter(Text())
+    handler.addFilter(_note_request)
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+def start_service(name: str, log_format: LogFormat) -> None:
+    """Go on as a service does: each line has its time. Python's warnings and a last error are lines, too."""
+    for handler in logging.root.handlers:
+        handler.setFormatter(Json(name) if log_format == "json" else Text(name))
+    logging.captureWarnings(True)
+    sys.excepthook = _crashed
+
+
+def print_last(line: str) -> int:
+    """Say in one line why this process ends, and return its exit code. Logs in JSON have JSON only."""
+    if not any(isinstance(handler.formatter, Json) for handler in logging.root.handlers):
+        return print_error(line)
+    logger.critical("%(cause)s", {"event": "cannot_run", "cause": line})
+    return 1
+
+
+def _crashed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    logger.critical("ended by an unexpected error", {"event": "crash"}, exc_info=(kind, error, trace))
+
+
+def _note_request(record: logging.LogRecord) -> bool:
+    # Now, because a line that is kept for later is written by a timer.
+    record.request_id = request_ids.current()
+    return True
 
 
 def _summed(record: logging.LogRecord, count: int) -> logging.LogRecord:
     """One line for several: the last one with its error but without the traceback, and their number."""
-    line, message = copy(record), record.getMessage()
+    line = copy(record)
     if record.exc_info and record.exc_info[1] is not None:
         error = record.exc_info[1]
-        message = f"{message}: {type(error).__name__}: {error}"
+        line.cause = f"{type(error).__name__}: {error}"
     line.exc_info = line.exc_text = line.stack_info = None
-    line.args = ()
-    line.msg = f"{message} ({count - 1:,} more like it left out)" if count > 1 else message
+    line.left_out = count - 1
     return line

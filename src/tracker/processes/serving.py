@@ -61,7 +61,10 @@ class _Server(uvicorn.Server):
         self.config.loaded_app = app = Draining(self.config.loaded_app)
         for connection in self.server_state.connections:
             connection.app = app  # type: ignore[union-attr]
-        logger.warning("stopping: not ready from now on, and serving for another %g s", self._drain_seconds)
+        logger.warning(
+            "stopping: not ready from now on, and serving for another %(seconds)g s",
+            {"event": "draining", "seconds": self._drain_seconds},
+        )
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         await super().shutdown(sockets)

@@ -120,9 +120,10 @@ class Part:
 
     async def _start_again(self, fate: str) -> None:
         while True:
-            logger.warning(
-                f"{self._name} %s, and is started again", fate
-            )  # each part is a kind of log line of its own
+            logger.warning(  # each part is a kind of log line of its own
+                f"{self._name} %(fate)s, and is started again",
+                {"event": "part_restarted", "part": self._name, "fate": fate},
+            )
             await asyncio.sleep(self._pause)
             self._pause = min(self._pause * 2, _LONGEST_PAUSE)
             try:

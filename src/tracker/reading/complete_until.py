@@ -69,7 +69,10 @@ class CompleteUntil:
             self._millis = max((known for known in (found, self._millis) if known is not None), default=None)
             self._next = monotonic() + REFRESH_SECONDS
         except UNREACHABLE as error:
-            _log.warning("Complete-Until: the stream server cannot be asked: %s", type(error).__name__)
+            _log.warning(
+                "Complete-Until: the stream server cannot be asked: %(cause)s",
+                {"event": "complete_until_unknown", "cause": type(error).__name__},
+            )
             self._next = monotonic() + AFTER_FAILURE_SECONDS
         finally:
             self._asking = None

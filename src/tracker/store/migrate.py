@@ -99,9 +99,13 @@ async def _lock(connection: Connection) -> None:
         return
     for holder in await connection.fetch(_HOLDER, Lock.MIGRATION):
         _log.warning(
-            "waiting for another migration of this database to end: server process %d, since %s",
-            holder["pid"],
-            f"{holder['backend_start']:%Y-%m-%dT%H:%M:%SZ}",
+            "waiting for another migration of this database to end: "
+            "server process %(holder)d, since %(since)s",
+            {
+                "event": "migration_waits",
+                "holder": holder["pid"],
+                "since": f"{holder['backend_start']:%Y-%m-%dT%H:%M:%SZ}",
+            },
         )
     await locks.take(connection, Lock.MIGRATION)
 
@@ -109,7 +113,10 @@ async def _lock(connection: Connection) -> None:
 async def _apply(connection: Connection, name: str) -> None:
     script = (files(__package__) / "migrations" / name).read_text()
     if await connection.fetchval(_BEGIN, name):
-        _log.warning("migration %s was cut off: nothing of it is left, and it is applied again", name)
+        _log.warning(
+            "migration %(migration)s was cut off: nothing of it is left, and it is applied again",
+            {"event": "migration_repeated", "migration": name},
+        )
     async with connection.transaction():
         await connection.execute(script)
         await connection.execute("INSERT INTO migration (name) VALUES ($1)", name)

@@ -31,9 +31,11 @@ class Outages:
         """Log the error and its consequence."""
         was_waiting, self._is_waiting = self._is_waiting, isinstance(error, NOT_MIGRATED)
         if not self._is_waiting:
-            self._logger.warning(
-                "%s: %s: %s%s", self._who, type(error).__name__, error, f"; {then}" if then else ""
-            )
+            cause = f"{type(error).__name__}: {error}{f'; {then}' if then else ''}"
+            self._logger.warning("%(who)s: %(cause)s", {"event": "outage", "who": self._who, "cause": cause})
         elif not was_waiting:
             cause = str(error).partition("\n")[0]
-            self._logger.warning("%s: %s; waiting for it (%s)", self._who, MIGRATE, cause)
+            self._logger.warning(
+                f"%(who)s: {MIGRATE}; waiting for it (%(cause)s)",
+                {"event": "not_migrated", "who": self._who, "cause": cause},
+            )

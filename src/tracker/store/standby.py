@@ -215,12 +215,15 @@ class Standby:
         self._next_try = monotonic() + AFTER_FAILURE_SECONDS
         why = str(error) or type(error).__name__
         if why != self._why:
-            _log.warning("standby: it cannot be used, and reads go to the primary: %s", why)
+            _log.warning(
+                "standby: it cannot be used, and reads go to the primary: %(cause)s",
+                {"event": "standby_away", "cause": why},
+            )
         self._why = why
 
     def _works(self) -> None:
         if self._why:
-            _log.warning("standby: it can be used again")
+            _log.warning("standby: it can be used again", {"event": "standby_back"})
         self._why = ""
 
 

@@ -159,7 +159,7 @@ async def _create(creator: Creator, request: creation.Request, batch: _ClicksReq
         field = error.field if error.place is None else batch.named(error.place, error.field)
         raise invalid({field: [str(error)]}) from None
     except AppendError as error:
-        _log.warning("clicks cannot be created: %s", error)
+        _log.warning("clicks cannot be created: %(cause)s", {"event": "clicks_not_created", "cause": error})
         raise Problem(503, _STREAM_AWAY, headers=RETRY_AFTER) from None
     except NotStoredYet:
         raise Problem(503, _NOT_STORED, headers=RETRY_AFTER) from None

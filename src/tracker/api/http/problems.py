@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tracker.errors import Errors, in_words
+from tracker.errors import Errors, in_log, in_words
 from tracker.parameters import Model, ParameterError
 from tracker.store.catalogue.edit import BUSY
 from tracker.store.db import STATEMENT_TIMEOUT_SECONDS, TOO_MANY_CONNECTIONS, PoolIsBusyError, drop_read_only
@@ -87,7 +87,10 @@ async def answer_parameter_error(request: Request, error: Exception) -> Response
 async def answer_unavailable(request: Request, error: Exception) -> Response:
     """503 while Postgres is away or too busy to answer in time. The log says which."""
     await drop_read_only(request.app.state.pool, error)
-    _log.warning("%r: %s", request.url.path, _short(error))
+    _log.warning(
+        "%(path)r: %(cause)s",
+        {"event": "request_unavailable", "path": request.url.path, "cause": _short(error)},
+    )
     detail = "The database cannot answer now. Try again. If the error stays, ask for a shorter time range."
     return _response(503, detail, headers=RETRY_AFTER)
 
@@ -116,9 +119,10 @@ def _short(error: Exception) -> str:
     return f"Postgres is unavailable: {type(error).__name__}"
 
 
-async def answer_defect(_request: Request, _error: Exception) -> Response:
+async def answer_defect(request: Request, _error: Exception) -> Response:
     """500. Starlette raises the error again, and the server logs it."""
-    return _response(500, "The server failed to answer this request. The reason is in its log.")
+    id_ = request.scope.get("request_id", "")
+    return _response(500, f"The server failed to answer this request. Its log has the reason{in_log(id_)}.")
 
 
 def _response(

@@ -148,7 +148,10 @@ class Limits:
             return await self._limiter.take(limit.whose, limit.rate)
         except UNREACHABLE as error:
             self._left_alone_until = self._clock() + AFTER_FAILURE_SECONDS
-            _log.warning("rate limits are off: the stream server cannot count: %s", type(error).__name__)
+            _log.warning(
+                "rate limits are off: the stream server cannot count: %(cause)s",
+                {"event": "rate_limits_off", "cause": type(error).__name__},
+            )
             return None
 
     async def close(self) -> None:

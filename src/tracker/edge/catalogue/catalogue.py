@@ -84,7 +84,10 @@ class Catalogue:
                 await asyncio.sleep(0)
 
     def _complain(self, table: str, key: str, why: str) -> None:
-        logger.warning("catalogue: %s %s: %s", table, key, why)
+        logger.warning(
+            "catalogue: %(table)s %(key)s: %(cause)s",
+            {"event": "catalogue_problem", "table": table, "key": key, "cause": why},
+        )
         self.problems.setdefault((table, key), []).append(why)
 
     def _put_offer(self, key: str, row: Row | None) -> None:
@@ -141,6 +144,9 @@ class Catalogue:
         except FileNotFoundError:
             return False
         except (OSError, ValueError, KeyError, TypeError) as error:
-            logger.warning("catalogue snapshot %s cannot be read: %s", snapshot, error)
+            logger.warning(
+                "catalogue snapshot %(path)s cannot be read: %(cause)s",
+                {"event": "snapshot_unread", "path": snapshot, "cause": error},
+            )
             return False
         return True

@@ -30,7 +30,10 @@ async def keep(snapshot: Path, secret: bytes, chunks: AsyncIterator[Chunk]) -> A
     try:
         await asyncio.to_thread(_replace_file, snapshot, b"\n".join(lines))
     except OSError as error:
-        logger.warning("catalogue snapshot %s cannot be written: %s", snapshot, error)
+        logger.warning(
+            "catalogue snapshot %(path)s cannot be written: %(cause)s",
+            {"event": "snapshot_unwritten", "path": snapshot, "cause": error},
+        )
 
 
 def _replace_file(path: Path, content: bytes) -> None:

@@ -87,7 +87,9 @@ class _File:
         except maxminddb.InvalidDatabaseError as error:
             if not self.damage:
                 self.damage = error_with_path(error, self.path)
-                _log.warning("geo database is damaged: %s", self.damage)
+                _log.warning(
+                    "geo database is damaged: %(cause)s", {"event": "geo_damaged", "cause": self.damage}
+                )
             return _NONE
         return record if isinstance(record, dict) else _NONE
 
@@ -117,7 +119,7 @@ class _Source:
             self.file = _File(self.path)
         except (OSError, ValueError, maxminddb.InvalidDatabaseError) as error:
             self._problem = error_with_path(error, self.path)
-            _log.warning("geo database not read: %s", self._problem)
+            _log.warning("geo database not read: %(cause)s", {"event": "geo_unread", "cause": self._problem})
             return False
         self._problem = ""
         return True
@@ -188,7 +190,9 @@ class GeoReader:
     def __init__(self, paths: Sequence[Path]) -> None:
         self._sources = [_Source(path) for path in paths]
         if not paths:
-            _log.warning("no geo database: country, region, city and ISP of clicks stay unknown")
+            _log.warning(
+                "no geo database: country, region, city and ISP of clicks stay unknown", {"event": "geo_none"}
+            )
         for source in self._sources:
             source.open_if_changed()
         self._serve()

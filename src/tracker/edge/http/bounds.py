@@ -160,7 +160,10 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._place == BETWEEN and self.cycle is not None and not self.cycle.keep_alive:
                 self._turn_deaf()  # the request before it is answered with `Connection: close`
             else:
-                logger.warning("refused a request that is not HTTP: %s", error.__context__ or error)
+                logger.warning(
+                    "refused a request that is not HTTP: %(cause)s",
+                    {"event": "not_http", "cause": error.__context__ or error},
+                )
                 self._refuse(400)
         else:
             if self._place != BETWEEN or self._timer is not None:
@@ -415,7 +418,10 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.get_write_buffer_size() < self._unsent_bytes:
             self._watch_unsent()
         else:
-            logger.warning("a connection was cut: its client read nothing for %.0f s", SEND_SECONDS)
+            logger.warning(
+                "a connection was cut: its client read nothing for %(seconds).0f s",
+                {"event": "client_does_not_read", "seconds": SEND_SECONDS},
+            )
             self.transport.abort()
 
     # Idle connections

@@ -67,7 +67,7 @@ class CapSums:
             try:
                 await self._round()
             except Exception:  # without fresh sums caps would overshoot, and nobody would see it
-                logger.exception("cap totals cannot be refreshed")
+                logger.exception("cap totals cannot be refreshed", {"event": "cap_totals_failed"})
                 await asyncio.sleep(REFRESH_SECONDS)
 
     async def refresh(self) -> None:
@@ -113,7 +113,10 @@ class CapSums:
             counts = await self._appenders[partition].counts(names, _ANSWER_SECONDS)
         except AppendError as error:
             if partition not in self._away:
-                logger.warning("cap totals: partition %d does not answer: %s", partition, error)
+                logger.warning(
+                    "cap totals: partition %(partition)d does not answer: %(cause)s",
+                    {"event": "cap_totals_stale", "partition": partition, "cause": error},
+                )
             self._away.add(partition)
             return [self._counts.get(name, self._nothing)[partition] for name in names]
         self._away.discard(partition)

@@ -48,7 +48,10 @@ async def keep(url: str, directory: Path) -> None:
             except UNREACHABLE:
                 pass
             except Exception:  # clicks do not depend on this: it must not end the edge
-                logger.exception("the deployment's id cannot be kept in %s", directory)
+                logger.exception(
+                    "the deployment's id cannot be kept in %(path)s",
+                    {"event": "deployment_not_kept", "path": directory},
+                )
             await asyncio.sleep(LOOK_SECONDS)
 
 
@@ -58,7 +61,10 @@ async def _note(stream: StreamLedger, directory: Path) -> None:
     if id_ == before:
         return
     if before is not None:
-        logger.warning("spool: %s was of the deployment %s, and is of %s now", directory, before, id_)
+        logger.warning(
+            "spool: %(path)s was of the deployment %(before)s, and is of %(now)s now",
+            {"event": "deployment_changed", "path": directory, "before": before, "now": id_},
+        )
     await asyncio.to_thread(_write, directory, id_)
 
 

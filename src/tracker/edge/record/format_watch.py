@@ -32,9 +32,9 @@ LOOK_SECONDS = 1.0
 _ANSWER_SECONDS = 1.0
 _RIVAL_SECONDS = 10.0  # how long another process that was heard counts as running
 _RIVAL = (
-    "edge %s: another process has this slot and this run id, on a copy of this disk: Complete-Until may pass "
-    "clicks in the spool of one of them. Stop one, delete edges/%d.run in its TRACKER_DATA_DIR, and give it "
-    "another --slot"
+    "edge %(edge)s: another process has this slot and this run id, on a copy of this disk: "
+    "Complete-Until may pass clicks in the spool of one of them. "
+    "Stop one, delete edges/%(slot)d.run in its TRACKER_DATA_DIR, and give it another --slot"
 )
 
 
@@ -62,7 +62,7 @@ class FormatWatch:
                 self.version = OLDEST
             except Exception:  # clicks do not depend on this: it must not end the edge
                 self.version = OLDEST
-                logger.exception("the formats of workers cannot be read")
+                logger.exception("the formats of workers cannot be read", {"event": "formats_unreadable"})
             await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> None:
@@ -81,7 +81,7 @@ class FormatWatch:
         self._has_said = True
         if is_other:
             if not self._rival:
-                logger.error(_RIVAL, self._edge, self._edge.slot)
+                logger.error(_RIVAL, {"event": "run_copied", "edge": self._edge, "slot": self._edge.slot})
             self._rival, self._rival_heard = last, monotonic()
         elif monotonic() - self._rival_heard > _RIVAL_SECONDS:
             self._rival = ""

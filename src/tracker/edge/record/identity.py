@@ -37,8 +37,8 @@ _FILE = re.compile(r"(?P<run>[0-9a-f]{16})( (?P<place>\d+-\d+)(?P<elder> elder)?
 _MOST_BYTES = 128  # of such a file
 _GETVERSION = 0x80087601  # FS_IOC_GETVERSION of linux/fs.h: the generation of an inode
 _COPY = (
-    "edge %d: %s is a copy of another edge's data directory (run %s): this edge gets the new run id %s. "
-    "If the other edge never runs again: tracker ledger --forget-edge %s"
+    "edge %(slot)d: %(path)s is a copy of another edge's data directory (run %(other)s): this edge gets the "
+    "new run id %(run)s. If the other edge never runs again: tracker ledger --forget-edge %(slot)d/%(other)s"
 )
 
 
@@ -109,7 +109,16 @@ def _of_file(fd: int, data_dir: Path, slot: int) -> EdgeId:
         edge = EdgeId(slot, match["run"])
     elif match:
         edge = EdgeId(slot, _new_run())
-        logger.warning(_COPY, slot, data_dir, match["run"], edge.run, EdgeId(slot, match["run"]))
+        logger.warning(
+            _COPY,
+            {
+                "event": "data_dir_copied",
+                "slot": slot,
+                "path": data_dir,
+                "other": match["run"],
+                "run": edge.run,
+            },
+        )
     else:
         edge = EdgeId(slot, _new_run(), has_elder=_had_edge(data_dir, slot))
     try:
@@ -139,5 +148,8 @@ def _new_run() -> str:
 
 
 def _temporary(slot: int, error: OSError) -> EdgeId:
-    logger.warning("edge %d: its run id cannot be kept beside the spool: %s", slot, error)
+    logger.warning(
+        "edge %(slot)d: its run id cannot be kept beside the spool: %(cause)s",
+        {"event": "run_not_kept", "slot": slot, "cause": error},
+    )
     return EdgeId(slot, _new_run())

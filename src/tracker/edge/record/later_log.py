@@ -86,5 +86,8 @@ class LaterLog(Generic[Entry]):
         self.dropped += len(self._waiting)
         self._waiting.clear()
         if not self._is_away:
-            logger.warning("%s are not logged: %s: %s", self._name, type(error).__name__, error)
+            logger.warning(
+                "%(what)s are not logged: %(cause)s",
+                {"event": "not_logged", "what": self._name, "cause": f"{type(error).__name__}: {error}"},
+            )
         self._is_away = True

@@ -278,7 +278,8 @@ class Recorder:
             _refuse(batch, _ONE_COPY)
         elif error := await self._spool_them(entries, answered, uncertain_call):
             logger.error(
-                "%d clicks not recorded: the stream is away, and the spool fails: %s", len(entries), error
+                "%(clicks)d clicks not recorded: the stream is away, and the spool fails: %(cause)s",
+                {"event": "clicks_refused", "clicks": len(entries), "cause": error},
             )
             self.has_refused = True
             _refuse(batch, error)
@@ -315,7 +316,7 @@ class Recorder:
             await asyncio.to_thread(self._spool.append, entries, pack_answered(answered), call, decided)
         except Exception as error:  # all later clicks wait for this loop: it must not end
             if not isinstance(error, SpoolError):
-                logger.exception("unexpected error in the spool")
+                logger.exception("unexpected error in the spool", {"event": "spool_failed"})
             self._seal()
             return str(error) or type(error).__name__
         self.spooled += len(entries)
@@ -344,7 +345,9 @@ class Recorder:
             self._drain.take(segment)
 
     def _go_away(self, error: AppendError) -> None:
-        logger.warning("stream: away (%s): clicks go to the spool", error)
+        logger.warning(
+            "stream: away (%(cause)s): clicks go to the spool", {"event": "stream_away", "cause": error}
+        )
         self.is_up = False
         self._probing = asyncio.create_task(self._probe(), name="probe")
 
@@ -358,7 +361,9 @@ class Recorder:
                 self.is_up = True
                 if self._has_replica and not receipt.is_copied:
                     self._miss_replica()
-        logger.warning("stream: back after %.1f s", monotonic() - since)
+        logger.warning(
+            "stream: back after %(seconds).1f s", {"event": "stream_back", "seconds": monotonic() - since}
+        )
         self._arrived.set()
 
     async def _try_spool(self) -> None:
@@ -370,7 +375,10 @@ class Recorder:
 
     def _miss_replica(self) -> None:
         what = "the spool" if self._spools_elsewhere() else "nowhere else, for the spool is on its machine"
-        logger.warning("stream: no replica confirms: clicks go to it and to %s", what)
+        logger.warning(
+            "stream: no replica confirms: clicks go to it and to %(where)s",
+            {"event": "replica_away", "where": what},
+        )
         self._has_replica = False
         self._watching = asyncio.create_task(self._watch(), name="replica watch")
 
@@ -382,7 +390,10 @@ class Recorder:
             with suppress(AppendError):
                 self._has_replica = (await self._watcher.append(lane, [], self._timeout)).is_copied
         await self._watcher.close()
-        logger.warning("stream: a replica confirms again after %.1f s", monotonic() - since)
+        logger.warning(
+            "stream: a replica confirms again after %(seconds).1f s",
+            {"event": "replica_back", "seconds": monotonic() - since},
+        )
         self._arrived.set()
 
     async def _deregister(self) -> None:
@@ -397,7 +408,10 @@ class Recorder:
     def _compare_clocks(self, before: float, servers: float, after: float) -> None:
         skew = min(servers - before, 0) or max(servers - after, 0)
         if abs(skew) > MOST_SKEW_SECONDS >= abs(self.skew):
-            logger.error("clock: the stream server's is %.1f s ahead of this machine's", skew)
+            logger.error(
+                "clock: the stream server's is %(seconds).1f s ahead of this machine's",
+                {"event": "clock_skew", "seconds": skew},
+            )
         self.skew = skew
 
 

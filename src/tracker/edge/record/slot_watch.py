@@ -24,8 +24,8 @@ _HEARTBEAT_SECONDS = 2.0
 """Within this time a running edge sends a heartbeat: it sends one a second."""
 _PARTITION = 0  # every edge has it
 _RIVAL = (
-    "edge %d: another edge has this slot (run %s; this one is %s): give one of them another --slot. "
-    "Complete-Until waits for both"
+    "edge %(slot)d: another edge has this slot (run %(other)s; this one is %(run)s): give one of them "
+    "another --slot. Complete-Until waits for both"
 )
 _RUNS = (
     "edge {slot} runs already, on another machine or with another TRACKER_DATA_DIR (run {run}): "
@@ -77,7 +77,10 @@ class SlotWatch:
             except UNREACHABLE:
                 self._last = None
             except Exception:  # clicks do not depend on this: it must not end the edge
-                logger.exception("edge %d: heartbeats of its slot cannot be read", self._edge.slot)
+                logger.exception(
+                    "edge %(slot)d: heartbeats of its slot cannot be read",
+                    {"event": "heartbeats_unreadable", "slot": self._edge.slot},
+                )
             await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> None:
@@ -96,7 +99,15 @@ class SlotWatch:
             owner = self._edge.run
             await self._stream.take_slot(self._edge.slot, owner)
         for run in alive - self._rivals:
-            logger.error(_RIVAL, self._edge.slot, _named(run), self._edge.run)
+            logger.error(
+                _RIVAL,
+                {
+                    "event": "slot_taken",
+                    "slot": self._edge.slot,
+                    "other": _named(run),
+                    "run": self._edge.run,
+                },
+            )
         self._owner, self._rivals = owner, alive
         self._met |= alive
         if self._edge.has_elder and _NO_RUN in before and _NO_RUN not in self._met:

@@ -97,7 +97,10 @@ def make_directory(directory: Path) -> None:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:  # the edge serves all the same while the stream is there
-        logger.error("spool: %s cannot be made: %s", directory, error.strerror)
+        logger.error(
+            "spool: %(path)s cannot be made: %(cause)s",
+            {"event": "spool_not_made", "path": directory, "cause": error.strerror},
+        )
 
 
 def segments(directory: Path) -> list[Path]:

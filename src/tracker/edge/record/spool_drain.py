@@ -81,12 +81,15 @@ class Drain:
                 pause = _FIRST_PAUSE
             except AppendError as error:
                 if pause == _FIRST_PAUSE:
-                    logger.warning("spool: the stream does not take its clicks yet: %s", error)
+                    logger.warning(
+                        "spool: the stream does not take its clicks yet: %(cause)s",
+                        {"event": "spool_waits", "cause": error},
+                    )
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
                 continue
             except Exception:  # spooled clicks wait for this loop: it must not end
-                logger.exception("spool: cannot be drained; trying again")
+                logger.exception("spool: cannot be drained; trying again", {"event": "spool_failed"})
                 await asyncio.sleep(_LONGEST_PAUSE)
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
@@ -133,7 +136,10 @@ class Drain:
             segment.drained(group)
         segment.is_drained = True
         if clicks:
-            logger.info("spool: %d clicks of %s are on the stream", clicks, segment.path.name)
+            logger.info(
+                "spool: %(clicks)d clicks of %(file)s are on the stream",
+                {"event": "spool_drained", "clicks": clicks, "file": segment.path.name},
+            )
 
     async def _is_copied(self, segment: Segment) -> bool:
         """Whether there are enough copies of a segment's groups on the stream.
@@ -165,11 +171,17 @@ class Drain:
         try:
             segment = await asyncio.to_thread(Segment.adopt, path)
         except (OSError, ValueError) as error:
-            logger.error("spool: %s cannot be adopted and stays where it is: %s", path, error)
+            logger.error(
+                "spool: %(path)s cannot be adopted and stays where it is: %(cause)s",
+                {"event": "spool_not_adopted", "path": path, "cause": error},
+            )
             self._refused.add(path)
             return
         if segment is not None:
-            logger.info("spool: %d clicks of %s were left behind", segment.minutes.total(), path.name)
+            logger.info(
+                "spool: %(clicks)d clicks of %(file)s were left behind",
+                {"event": "spool_adopted", "clicks": segment.minutes.total(), "file": path.name},
+            )
             self._sealed[path] = segment
 
 

@@ -159,7 +159,10 @@ class Segment:
         reading = _Reading(os.pread(self._fd, os.fstat(self._fd).st_size, 0))
         yield from _groups(reading, self._lane)
         if reading.damaged:
-            logger.error("spool: %s: %d bytes are damaged and skipped", self.path, reading.damaged)
+            logger.error(
+                "spool: %(path)s: %(bytes)d bytes are damaged and skipped",
+                {"event": "spool_damaged", "path": self.path, "bytes": reading.damaged},
+            )
 
     def drained(self, group: Group) -> None:
         """Note that a group is on the stream."""

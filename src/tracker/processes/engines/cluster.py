@@ -99,7 +99,9 @@ async def prepare(postgres: Path, cluster: Path, launcher: Launcher) -> None:
     (cluster / "postmaster.pid").unlink(missing_ok=True)
     if not _is_converted(cluster):
         _log.info(
-            "the cluster's role %s becomes an ordinary role, and only users of this machine can connect", ROLE
+            "the cluster's role %(role)s becomes an ordinary role, "
+            "and only users of this machine can connect",
+            {"event": "role_converted", "role": ROLE},
         )
         await _single(postgres, cluster, launcher, ROLE, _CONVERT)
     _write(cluster / "pg_ident.conf", _users(launcher.account), launcher.account)

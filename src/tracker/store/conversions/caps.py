@@ -160,7 +160,14 @@ class CapBook:
         if closed:
             whom = "" if count.affiliate_id is None else f" for affiliate {count.affiliate_id}"
             logger.info(
-                "offer %s is closed%s until %s: %s cap", count.offer_id, whom, count.end, count.counts
+                "offer %(offer_id)s is closed%(whom)s until %(until)s: %(cap)s cap",
+                {
+                    "event": "offer_capped",
+                    "offer_id": count.offer_id,
+                    "whom": whom,
+                    "until": count.end,
+                    "cap": count.counts,
+                },
             )
 
 
