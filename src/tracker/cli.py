@@ -88,6 +88,14 @@ _STDOUT = 1  # the file descriptor of stdout
 _TELLS_ENGINES_APART = {"up", "backup", "restore"}
 """These commands get the settings unchanged. The others get the addresses of embedded engines filled in."""
 
+_KEEPS_FILES = {"up", "edge", "api", "worker", "metrics"}
+"""These commands are processes that write below TRACKER_DATA_DIR as long as they run."""
+_CLOSED = 0o066
+"""The umask of these processes: others read and write no file or socket of theirs, and list no directory.
+
+They may pass through directories: root's data directory lies on the way of the processes of other users.
+"""
+
 _EXAMPLES = """\
 examples:
   tracker up                                    everything, with demo data, on ports 8000 to 8002
@@ -155,6 +163,8 @@ def _run(argv: Sequence[str] | None) -> int:
     if argv is None:  # otherwise the process is not ours alone
         with collect_no_imports():
             arguments = _arguments(sys.argv[1:])
+        if arguments.command in _KEEPS_FILES:
+            os.umask(os.umask(_CLOSED) | _CLOSED)
     else:
         arguments = _arguments(argv)
     logs.start()
