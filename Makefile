@@ -16,7 +16,7 @@ WORKERS = $(shell $(BIN)/python -c 'import os; print(min(len(os.sched_getaffinit
 PARALLEL = -n $(WORKERS) --dist loadscope --no-loadscope-reorder --max-worker-restart 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install build run test test-long test-unit test-pure test-cluster check package screenshots fuzz bench bench-load bench-reads bench-pages load chaos geoip docs requirements clean
+.PHONY: help install build run test test-long test-unit test-pure test-cluster check package screenshots fuzz bench bench-load bench-reads bench-pages load chaos geoip docs audit requirements clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -122,6 +122,9 @@ $(TOOLS)/.installed: requirements-tools.txt
 # Versions that still fit stay, unless OPTIONS=--upgrade or OPTIONS='--upgrade-package NAME' is given.
 COMPILE := $(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--custom-compile-command "make requirements" $(OPTIONS)
+
+audit: install $(TOOLS)/.installed ## Compare what is installed with what is pinned, and look for known weaknesses
+	$(BIN)/python -m tests.audit
 
 requirements: $(TOOLS)/.installed ## Write requirements*.txt from pyproject.toml, with hashes (OPTIONS=--upgrade renews)
 	$(COMPILE) --extra dev --group install pyproject.toml -o requirements.txt

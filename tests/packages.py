@@ -65,6 +65,47 @@ def test_wheel_has_the_package_and_its_compiled_modules(wheel: Path) -> None:
     assert licences == [f"{NAME}.dist-info/licenses/LICENSE"]
 
 
+@pytest.mark.parametrize("wheel", WHEELS, ids=lambda path: path.name)
+def test_wheel_has_a_valid_and_complete_bill_of_materials(wheel: Path) -> None:
+    """https://peps.python.org/pep-0770/"""
+    with ZipFile(wheel) as archive:
+        bill = json.loads(archive.read(f"{NAME}.dist-info/sboms/{sbom.FILE}"))
+    _validate(bill)
+    parts = {part["name"]: part for part in bill["components"]}
+    direct = {canonicalize_name(Requirement(line).name) for line in requires("tracker") or [] if "extra" not in line}
+    assert direct | {sbom.GEO} <= parts.keys()
+    pinned = sbom.pins(ROOT / "requirements.txt")
+    for name, part in parts.items():
+        assert part["version"] == version(name) == pinned[name].version
+        assert [each["content"] for each in part["hashes"]] == pinned[name].hashes
+        assert part["licenses"][0]["expression"]
+        assert part["purl"] == f"pkg:pypi/{name}@{version(name)}"
+    inside = {each["name"]: each for part in parts.values() for each in part["components"]}
+    assert inside.keys() == {"postgresql", "valkey", "DB-IP City Lite"}
+    assert inside["postgresql"]["version"].startswith("18.")
+    assert inside["valkey"]["version"].startswith("9.")
+    named = [each["name"] for each in bill["metadata"]["component"]["components"]]
+    assert named == ([] if wheel == PURE else ["mypy"])
+    refs = {bill["metadata"]["component"]["bom-ref"], *(part["bom-ref"] for part in parts.values())}
+    edges = {edge["ref"]: set(edge["dependsOn"]) for edge in bill["dependencies"]}
+    assert edges.keys() == refs
+    reached = {ref for wanted in edges.values() for ref in wanted}
+    assert refs - reached == {bill["metadata"]["component"]["bom-ref"], parts[sbom.GEO]["bom-ref"]}
+
+
+def _validate(bill: dict[str, Any]) -> None:
+    """Hold a bill to CycloneDX's schema, with the unknown keys of its strict form refused."""
+    folder = files("cyclonedx.schema") / "_res"
+    schemas = {
+        name: json.loads((folder / f"{name}.SNAPSHOT.schema.json").read_text())
+        for name in ("bom-1.6", "spdx", "jsf-0.82")
+    }
+    resources = [(each["$id"], Resource.from_contents(each)) for each in schemas.values()]
+    Draft7Validator(schemas["bom-1.6"], registry=Registry().with_resources(resources)).validate(bill)
+    with pytest.raises(ValidationError):
+        Draft7Validator(schemas["bom-1.6"], registry=Registry().with_resources(resources)).validate({**bill, "x": 1})
+
+
 @pytest.fixture(scope="module", params=WHEELS, ids=lambda path: path.name)
 def installed(request: pytest.FixtureRequest) -> Iterator[tuple[Path, bool]]:
     """The Python of an environment with one wheel, and whether it is compiled. It borrows other packages."""
