@@ -85,7 +85,7 @@ def licence_of(package: Distribution) -> str | None:
 
 
 def _header(package: Distribution, name: str) -> str:
-    return (package.metadata.get_all(name) or [""])[0]
+    return str((package.metadata.get_all(name) or [""])[0])
 
 
 def bill_of(version: str, dependencies: Iterable[str], compiler: str | None) -> str:

@@ -110,7 +110,11 @@ def _validate(bill: dict[str, Any]) -> None:
         name: json.loads((folder / f"{name}.SNAPSHOT.schema.json").read_text())
         for name in ("bom-1.6", "spdx", "jsf-0.82")
     }
-    resources = [(each["$id"], Resource.from_contents(each)) for each in schemas.values()]
+    base, _, _ = schemas["bom-1.6"]["$id"].rpartition("/")
+    resources = [
+        (f"{base}/{name}.SNAPSHOT.schema.json", Resource.from_contents(schema))
+        for name, schema in schemas.items()
+    ]
     validator = Draft7Validator(schemas["bom-1.6"], registry=Registry().with_resources(resources))
     assert [error.message for error in validator.iter_errors(bill)] == []
     assert not validator.is_valid(bill | {"unknown": 1})
