@@ -166,8 +166,6 @@ def _run(argv: Sequence[str] | None) -> int:
     if argv is None:  # otherwise the process is not ours alone
         with collect_no_imports():
             arguments = _arguments(sys.argv[1:])
-        if arguments.command in _SERVICES:
-            os.umask(os.umask(_CLOSED) | _CLOSED)
     else:
         arguments = _arguments(argv)
     logs.start()
@@ -176,6 +174,7 @@ def _run(argv: Sequence[str] | None) -> int:
     except SettingsError as error:
         return print_error(str(error), os.EX_CONFIG)
     if argv is None and arguments.command in _SERVICES:
+        os.umask(os.umask(_CLOSED) | _CLOSED)
         logs.start_service(arguments.command, settings.log_format)
     run: Callable[[Settings, argparse.Namespace], int] = arguments.run
     try:

@@ -423,6 +423,8 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
         "processes/engines/accounts.py _make",
         "processes/engines/cluster.py _check_version",
         "processes/engines/launcher.py last_line",
+        "processes/log_lines.py Json.format",
+        "processes/log_lines.py Text.format",
         "processes/up.py _Tracker._demo",
         "processes/up.py _missing",
         "reading/cursor.py _bound",

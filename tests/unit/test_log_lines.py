@@ -95,7 +95,7 @@ def start(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-_ENDS = "import warnings; from tracker.processes import logs; logs.start(); logs.start_service('api', 'json');"
+_START = "from tracker.processes import logs; logs.start(); logs.start_service('api', 'json')"
 
 
 @pytest.mark.parametrize(
@@ -103,11 +103,11 @@ _ENDS = "import warnings; from tracker.processes import logs; logs.start(); logs
     [
         ("1 / 0", "crash", "ended by an unexpected error"),
         ("raise SystemExit(logs.print_last('no server'))", "cannot_run", "no server"),
-        ("warnings.warn('old')", None, "<string>:1: UserWarning: old\n"),
+        ("import warnings; warnings.warn('old')", None, "<string>:1: UserWarning: old\n"),
     ],
 )
 def test_json_service_writes_nothing_else_to_stderr(code: str, event: str | None, message: str) -> None:
-    (line,) = start(f"{_ENDS} {code}", PYTHONWARNINGS="default").stderr.splitlines()
+    (line,) = start(f"{_START}; {code}", PYTHONWARNINGS="default").stderr.splitlines()
     fields = json.loads(line)
     assert (fields.get("event"), fields["message"]) == (event, message)
 
