@@ -29,6 +29,7 @@ FIRST = NOON // DAY
 GROUPS = (
     *("offer,affiliate", "requested_offer,status", "advertiser", "brand,affiliate_group,reason", "affiliate"),
     *("offer,affiliate,day", "week,affiliate,offer"),
+    *("day,country,device_type", "offer,country", "device_type,affiliate"),
 )
 
 
@@ -52,6 +53,8 @@ def random_row(draw: random.Random) -> ClickRow:
         brand_id=draw.choice((None, 7)),
         affiliate_id=draw.randint(1, 3),
         aff_group_id=draw.choice((None, 5)),
+        country_code=draw.choice((None, "DE", "NL")),
+        device_type=draw.choice(("", "mobile")),
         is_unique=draw.random() < 0.5,
         is_bot=draw.random() < 0.2,
         is_test=draw.random() < 0.2,
@@ -122,10 +125,11 @@ async def test_rollup_answers_for_finished_days_only(database: Settings, connect
     await settle(connection)
     assert await rollups.build_missing(connection, date(2024, 10, 12)) == 2
     assert await built(connection) == {0, 1}
-    for table in ("offer_affiliate_day", "offer_day", "affiliate_day"):
-        await connection.execute(f"UPDATE {table} SET gross = 100, clicks = 100 WHERE day = $1", FIRST)
+    for rollup in rollups.ROLLUPS:
+        await connection.execute(f"UPDATE {rollup.table} SET gross = 100, clicks = 100 WHERE day = $1", FIRST)
     async with api_of(database, scopes=("reports:read",)) as client:
-        for group in ("offer,affiliate", "requested_offer", "affiliate_group", "advertiser,status"):
+        pairs = ("offer,affiliate", "country,device_type", "country,offer", "device_type,affiliate")
+        for group in (*pairs, "requested_offer", "affiliate_group", "advertiser,status"):
             body = (await client.get(REPORTS, params={"group_by": group})).json()
             assert body["totals"]["clicks"] == 102, group
 
@@ -168,6 +172,19 @@ async def test_day_that_changes_while_it_is_built_is_not_built(
     await other.close()
 
 
+async def test_day_that_a_former_release_built_is_built_again(
+    database: Settings, connection: Connection
+) -> None:
+    await store(database, [a_row(hash=hash_at(NOON))])
+    await settle(connection)
+    await rollups.build_missing(connection)
+    await connection.execute("DELETE FROM visitor_day; UPDATE rolled_up_day SET has_visitors = false")
+    assert (await answers(database, "country,device_type"))[0]["totals"]["clicks"] == 1
+    assert await rollups.build_missing(connection) == 1
+    await connection.execute("UPDATE visitor_day SET gross = 100, clicks = 100")
+    assert (await answers(database, "country,device_type"))[0]["totals"]["clicks"] == 100
+
+
 async def test_one_process_builds_at_a_time(database: Settings, connection: Connection) -> None:
     await store(database, [a_row(hash=hash_at(NOON))])
     await settle(connection)
@@ -184,6 +201,8 @@ DAMAGES = [
     ("a sum", "UPDATE offer_affiliate_day SET clicks = clicks + 1", 1),
     ("a key", "UPDATE affiliate_day SET affiliate_id = 9", 6),
     ("all rows", "DELETE FROM offer_day", 3),
+    ("a country", "UPDATE visitor_day SET country_code = 'XX'", 6),
+    ("rows of a former release", "DELETE FROM visitor_day; UPDATE rolled_up_day SET has_visitors = false", 0),
     ("rows of a day that is not built", "DELETE FROM offer_day; DELETE FROM rolled_up_day", 0),
 ]
 

@@ -45,8 +45,8 @@ async def differences(connection: Connection, day: date) -> AsyncIterator[Differ
     number = time_span.number_of(day)
     low = number * _DAY_MILLIS
     async with connection.transaction(isolation="repeatable_read"):
-        if await rollups.days_of(connection, Span(low, low + _DAY_MILLIS)):
-            for rollup in ROLLUPS:
+        for rollup in ROLLUPS:
+            if await rollups.days_of(connection, rollup, Span(low, low + _DAY_MILLIS)):
                 async for row in connection.cursor(_compare(rollup), number, *rollups.hashes_of(number)):
                     yield Difference(*row)
 

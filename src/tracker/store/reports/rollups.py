@@ -26,6 +26,7 @@ from tracker.store.time_span import SLOT_MILLIS, SLOTS_A_DAY, Span
 
 _OF_OFFER = ("offer_id", "requested_offer_id", "advertiser_id", "brand_id")
 _OF_AFFILIATE = ("affiliate_id", "aff_group_id")
+_OF_VISITOR = ("country_code", "device_type")
 _ALWAYS = ("status", "reason")
 
 
@@ -34,13 +35,21 @@ class Rollup(NamedTuple):
 
     table: str
     columns: tuple[str, ...]
+    larger: str = ""
+    """The rollup that it is added up from. It is added up from the clicks if this is empty."""
+    is_answering: str = "is_built"
+    """The condition of the days in rolled_up_day that it answers for."""
 
 
-_PAIRS = Rollup("offer_affiliate_day", (*_OF_OFFER, *_OF_AFFILIATE, *_ALWAYS))
+_WITH_VISITORS = "is_built AND has_visitors"
+"""A worker of the release before builds days without the visitors' rollups."""
 ROLLUPS = (
-    Rollup("offer_day", (*_OF_OFFER, *_ALWAYS)),
-    Rollup("affiliate_day", (*_OF_AFFILIATE, *_ALWAYS)),
-    _PAIRS,
+    Rollup("offer_day", (*_OF_OFFER, *_ALWAYS), "offer_affiliate_day"),
+    Rollup("affiliate_day", (*_OF_AFFILIATE, *_ALWAYS), "offer_affiliate_day"),
+    Rollup("visitor_day", (*_OF_VISITOR, *_ALWAYS), "offer_visitor_day", _WITH_VISITORS),
+    Rollup("offer_affiliate_day", (*_OF_OFFER, *_OF_AFFILIATE, *_ALWAYS)),
+    Rollup("offer_visitor_day", (*_OF_OFFER, *_OF_VISITOR, *_ALWAYS), "", _WITH_VISITORS),
+    Rollup("affiliate_visitor_day", (*_OF_AFFILIATE, *_OF_VISITOR, *_ALWAYS), "", _WITH_VISITORS),
 )
 
 SUMS = ("gross", "clicks", "uniques")
@@ -52,14 +61,14 @@ _CHANGING = f"""
 SELECT slot / {SLOTS_A_DAY} FROM quarter_delta CROSS JOIN LATERAL unnest(slots) AS each (slot)
 WHERE dimension = 'all'"""  # noqa: S608
 _BUILT = f"""
-SELECT day FROM rolled_up_day WHERE is_built AND day >= $1 AND day < $2
+SELECT day FROM rolled_up_day WHERE {{}} AND day >= $1 AND day < $2
 EXCEPT {_CHANGING}
 ORDER BY day"""  # noqa: S608
 _DUE = f"""
 SELECT DISTINCT slot / {SLOTS_A_DAY} AS day FROM {REPORT_COUNTS}
 WHERE quarters = {SLOTS_A_DAY} AND dimension = 'all' AND slot < $1 * {SLOTS_A_DAY}
     AND slot >= coalesce({kept.FIRST_DAY} - date '1970-01-01', 0) * {SLOTS_A_DAY}
-EXCEPT SELECT day FROM rolled_up_day WHERE is_built
+EXCEPT SELECT day FROM rolled_up_day WHERE {_WITH_VISITORS}
 EXCEPT {_CHANGING}
 ORDER BY day DESC"""  # noqa: S608
 
@@ -69,7 +78,7 @@ SELECT EXISTS (
      WHERE quarters = {SLOTS_A_DAY} AND dimension = 'all'
         AND slot >= $1 * {SLOTS_A_DAY} AND slot < $2 * {SLOTS_A_DAY}
      GROUP BY slot HAVING sum(gross) <> 0)
-    EXCEPT ({_BUILT}))"""  # noqa: S608
+    EXCEPT ({_BUILT.format(_WITH_VISITORS)}))"""  # noqa: S608
 
 FORGET_CHANGED = f"""
 DELETE FROM rolled_up_day WHERE day IN (SELECT slot / {SLOTS_A_DAY} FROM {{}})"""  # noqa: S608
@@ -77,8 +86,8 @@ DELETE FROM rolled_up_day WHERE day IN (SELECT slot / {SLOTS_A_DAY} FROM {{}})""
 
 _BEGIN = """
 INSERT INTO rolled_up_day (day, is_built) VALUES ($1, false)
-ON CONFLICT (day) DO UPDATE SET is_built = false"""
-_END = "UPDATE rolled_up_day SET is_built = true WHERE day = $1 RETURNING day"
+ON CONFLICT (day) DO UPDATE SET is_built = false, has_visitors = false"""
+_END = "UPDATE rolled_up_day SET is_built = true, has_visitors = true WHERE day = $1 RETURNING day"
 """It fails if deltas of the day were added up since the snapshot, and matches nothing if just before."""
 
 
@@ -87,10 +96,11 @@ def covering(columns: AbstractSet[str]) -> Rollup | None:
     return next((rollup for rollup in ROLLUPS if columns <= set(rollup.columns)), None)
 
 
-async def days_of(connection: Connection, span: Span) -> list[Span]:
-    """The runs of days of a span of whole days that rollups answer for, in order."""
+async def days_of(connection: Connection, rollup: Rollup, span: Span) -> list[Span]:
+    """The runs of days of a span of whole days that a rollup answers for, in order."""
     runs: list[Span] = []
-    for (day,) in await connection.fetch(_BUILT, span.low // _DAY_MILLIS, span.high // _DAY_MILLIS):
+    days = (span.low // _DAY_MILLIS, span.high // _DAY_MILLIS)
+    for (day,) in await connection.fetch(_BUILT.format(rollup.is_answering), *days):
         low = day * _DAY_MILLIS
         if runs and runs[-1].high == low:
             low = runs.pop().low
@@ -99,7 +109,7 @@ async def days_of(connection: Connection, span: Span) -> list[Span]:
 
 
 async def lacks(connection: Connection, span: Span) -> bool:
-    """Whether rollups do not answer for some day with clicks of a span of whole days."""
+    """Whether some rollup does not answer for a day with clicks of a span of whole days."""
     days = (span.low // _DAY_MILLIS, span.high // _DAY_MILLIS)
     return bool(await connection.fetchval(_LACKS, *days))
 
@@ -113,11 +123,11 @@ def of_clicks(rollup: Rollup) -> str:
     WHERE hash >= $2::uuid AND hash < $3::uuid AND {condition_of("gross")} GROUP BY {columns}"""  # noqa: S608
 
 
-def _of_pairs(rollup: Rollup) -> str:
-    """The same, from the rows of _PAIRS."""
+def _of_larger(rollup: Rollup) -> str:
+    """The same, from the rows of the larger rollup."""
     columns = ", ".join(rollup.columns)
     sums = ", ".join(f"sum({name})::bigint" for name in SUMS)
-    return f"SELECT {columns}, {sums} FROM {_PAIRS.table} WHERE day = $1 GROUP BY {columns}"  # noqa: S608
+    return f"SELECT {columns}, {sums} FROM {rollup.larger} WHERE day = $1 GROUP BY {columns}"  # noqa: S608
 
 
 async def build_missing(connection: Connection, today: date | None = None) -> int:
@@ -138,10 +148,11 @@ async def build(connection: Connection, day: int) -> bool:
         async with connection.transaction(isolation="repeatable_read"):
             for rollup in ROLLUPS:
                 await connection.execute(f"DELETE FROM {rollup.table} WHERE day = $1", day)  # noqa: S608
-            await _insert(connection, _PAIRS, of_clicks(_PAIRS), day, *hashes_of(day))
-            for rollup in ROLLUPS:
-                if rollup is not _PAIRS:
-                    await _insert(connection, rollup, _of_pairs(rollup), day)
+            for rollup in sorted(ROLLUPS, key=lambda rollup: rollup.larger):  # those of clicks go first
+                if rollup.larger:
+                    await _insert(connection, rollup, _of_larger(rollup), day)
+                else:
+                    await _insert(connection, rollup, of_clicks(rollup), day, *hashes_of(day))
             return await connection.fetchval(_END, day) is not None
     except asyncpg.SerializationError:
         return False

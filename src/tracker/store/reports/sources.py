@@ -2,7 +2,7 @@
 
 1. REPORT_COUNTS, if the groups besides time and the filters are of one counted dimension: quarter-hours and
    days, exact in every zone.
-2. A rollup of pairs (store.reports.rollups) for the days that it has, if it has all columns of the report.
+2. A rollup (store.reports.rollups) for the days that it has, if it has all columns of the report.
 3. Pieces of sub ids (store.reports.sub_ids) for the hours and days that they have, if an affiliate's clicks
    are grouped by one sub id. Of several affiliates each has its own plan.
 4. The click table for everything else.
@@ -162,7 +162,7 @@ async def _plan(connection: Connection, wanted: Wanted) -> Plan:
     rollup = rollups.covering(wanted.columns) if wanted.may_read_days else None
     if rollup is None or wanted.clicks.has_conversions is not None:
         return Plan(rest=[span])
-    days = await rollups.days_of(connection, _whole(span, _DAY_MILLIS))
+    days = await rollups.days_of(connection, rollup, _whole(span, _DAY_MILLIS))
     return Plan(rollup=rollup, days=days, rest=_between(span, days))
 
 
