@@ -36,7 +36,7 @@ MODULES = {
     "edge/http": "batching hit request request_head response",
     "edge/read": "client_address cookie link text visitor",
     "edge/record": "partitioned recorder",
-    "stream": "appender connection partitions record",
+    "stream": "appender connection partitions record shared_connection",
 }
 """The compiled modules: what each click passes. To add one, add its name."""
 LEFT_OUT = {

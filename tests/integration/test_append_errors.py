@@ -63,7 +63,7 @@ async def server(path: Path, reply: bytes) -> AsyncIterator[str]:
         (b"-STALE sequence 1\r\n", True),
         (b"-ERR user_script:1: attempt to index a nil value\r\n", False),
         (b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n", False),
-        (b"*2\r\n:1795600000000\r\n$0\r\n\r\n", False),  # an answer too few
+        (b"$6\r\n\0\0\0\0\0\1\r\n", False),  # an answer too few
         (_HANG_UP, False),
         (_SILENCE, False),
     ],

@@ -14,7 +14,7 @@ from typing import Final, Literal, NamedTuple, TypeVar
 from tracker.domain import caps
 from tracker.domain.model import Click
 from tracker.stream import keys
-from tracker.stream.connection import Connection, RefusedError, Script
+from tracker.stream.connection import Connection, PartitionConnection, RefusedError, Script
 from tracker.stream.homes import homes_of
 from tracker.stream.partitions import partition_of
 from tracker.stream.record import (
@@ -27,6 +27,7 @@ from tracker.stream.record import (
     millis_of_entry,
     read_answer,
 )
+from tracker.stream.shared_connection import Seat, SharedConnections
 from tracker.stream.visitor_memory import VisitorMemory
 
 LANE_SECONDS: Final = 30 * 86400
@@ -40,6 +41,7 @@ OWN_LANE_SECONDS = 86_400
 """How long a click's own lane is remembered. A later repeat makes a second entry, which the writer drops."""
 
 _SCRIPT: Final = Script(files("tracker.stream").joinpath("lua", "record_clicks.lua").read_bytes())
+_MILLIS_BYTES: Final = 6  # of the server's clock, before the answer
 _ANSWERED: Final = struct.Struct(">II")  # minute, clicks
 
 
@@ -106,7 +108,7 @@ _REFUSALS = frozenset(
 
 
 class Appender:
-    """Appends batches to one partition over one connection, one call at a time."""
+    """Appends batches to one partition, one call at a time."""
 
     def __init__(
         self,
@@ -115,8 +117,12 @@ class Appender:
         edge: str = "",
         memory: VisitorMemory = VisitorMemory(),  # noqa: B008 - a value
         copies: int = 1,
+        connections: SharedConnections | None = None,
     ) -> None:
-        self._connection = Connection(homes_of(url), partition)
+        """`connections`: those of an edge whose partitions share them. Else it opens one of its own."""
+        self._connection: PartitionConnection = (
+            Seat(connections, partition) if connections else Connection(homes_of(url), partition)
+        )
         self._waits = copies > 1
         self._memory = memory
         self._room = b"0"  # known once the connection is open
@@ -269,8 +275,9 @@ class Appender:
 
         async def run(until: float) -> Receipt:
             self._has_sent = True
-            millis, packed = await connection.run(_SCRIPT, call(), until - monotonic(), waits=waits)
-            return Receipt(packed, millis, connection.is_copied)
+            reply = await connection.run(_SCRIPT, call(), until - monotonic(), waits=waits, follows=reopens)
+            millis = int.from_bytes(reply[:_MILLIS_BYTES], "big")
+            return Receipt(reply[_MILLIS_BYTES:], millis, connection.is_copied)
 
         if not (reopens or connection.is_open):
             raise AppendError("the connection was closed", is_certain=True)

@@ -7,7 +7,9 @@ left out: with them a call costs twice as much. hiredis reads the replies.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Sequence
+from functools import partial
 from hashlib import sha1
 from ipaddress import IPv6Address, ip_address
 from time import monotonic
@@ -15,8 +17,8 @@ from typing import Any, Final
 
 import hiredis
 
-from tracker.stream.copies import LATE_SECONDS, Replicas
-from tracker.stream.homes import Homes
+from tracker.stream.copies import LATE_SECONDS, LOOK, Replicas
+from tracker.stream.homes import Homes, Server
 
 
 class RefusedError(Exception):
@@ -69,19 +71,115 @@ class Script:
         self.sha = sha1(text, usedforsecurity=False).hexdigest().encode()
 
 
-class Connection:
+class PartitionConnection(ABC):
     """Sends commands about one partition and awaits their replies, one call at a time."""
 
-    def __init__(self, homes: Homes, partition: int) -> None:
-        self._made: Any = homes.pool(partition, protocol=2).make_connection()
-        self._replies: _Replies | None = None
-        self._replicas = Replicas()
+    def __init__(self) -> None:
         self.is_copied = True
         """Whether the last `write` is on the disk of a replica too."""
         self.openings = 0
         """How often it was opened. Since then it has led to one server."""
         self.ends: tuple[object, object] = None, None
         """Our address and the server's (see is_elsewhere)."""
+
+    @property
+    @abstractmethod
+    def is_open(self) -> bool:
+        """Whether it still leads to the server that it was opened to."""
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Open it to the server that has the partition now."""
+
+    @abstractmethod
+    def drop(self) -> None:
+        """Take no more replies, at once. It can be opened again, and has to be closed in the end."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Close it. Replies that are still due are dropped."""
+
+    @abstractmethod
+    async def write(self, commands: Sequence[Sequence[bytes]], within: float) -> list[Any]:
+        """As `ask`, and wait for replicas. `is_copied` says whether one has on disk what was written."""
+
+    @abstractmethod
+    def _send(self, commands: Sequence[Sequence[bytes]], within: float, waits: bool) -> Awaitable[list[Any]]:
+        """The replies to some commands. A refusal is one of them. `waits`: for replicas, if it is shared."""
+
+    async def run(
+        self,
+        script: Script,
+        arguments: Sequence[bytes],
+        within: float,
+        *,
+        waits: bool = False,
+        follows: bool = True,
+    ) -> Any:
+        """The reply of a script. Its text is sent only if the server does not know it.
+
+        `arguments` begin with the number of keys. `waits`: as `write` does. `follows`: as `ask` does. Raises
+        the errors of `ask`.
+        """
+        until = monotonic() + within
+        ask = self.write if waits else self.ask if follows else partial(self.ask, follows=False)
+        try:
+            (reply,) = await ask([(b"EVALSHA", script.sha, *arguments)], within)
+            return reply
+        except RefusedError as error:
+            if error.kind != "NOSCRIPT":
+                raise
+        (reply,) = await ask([(b"EVAL", script.text, *arguments)], until - monotonic())
+        return reply
+
+    async def ask(
+        self,
+        commands: Sequence[Sequence[bytes]],
+        within: float,
+        *,
+        waits: bool = False,
+        follows: bool = True,
+    ) -> list[Any]:
+        """The replies to some commands, which go in one write.
+
+        If the partition has moved to another server, they go there, all of them: so a command must be one
+        that may be repeated. If not `follows`, that is a refusal.
+
+        Raises:
+            RefusedError: the server refused one of them.
+            ConnectionError: the connection was closed before the last reply.
+            TimeoutError: the last reply did not come within so many seconds.
+        """
+        until = monotonic() + within
+        replies = await self._send(commands, within, waits)
+        for reply in replies:
+            if isinstance(reply, RefusedError):
+                if reply.kind != "MOVED" or not follows:
+                    raise reply
+                return await self._ask_there(commands, until, waits)
+        return replies
+
+    async def _ask_there(self, commands: Sequence[Sequence[bytes]], until: float, waits: bool) -> list[Any]:
+        """The replies of the server that has the partition now. It may say that it has not, too."""
+        async with asyncio.timeout(until - monotonic()):
+            await self.open()
+        replies = await self._send(commands, until - monotonic(), waits)
+        for reply in replies:
+            if isinstance(reply, RefusedError):
+                raise reply
+        return replies
+
+
+class Connection(PartitionConnection):
+    """A connection of its own."""
+
+    def __init__(self, homes: Homes, partition: int, server: Server | None = None) -> None:
+        """`server`: the one that it always leads to. Else each opening asks `homes`."""
+        super().__init__()
+        pool = homes.pool_at(server, protocol=2) if server else homes.pool(partition, protocol=2)
+        self._made: Any = pool.make_connection()
+        self._replies: _Replies | None = None
+        self._replicas = Replicas()
 
     @property
     def is_open(self) -> bool:
@@ -97,26 +195,7 @@ class Connection:
         transport = self._transport
         self.ends = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
 
-    async def run(
-        self, script: Script, arguments: Sequence[bytes], within: float, *, waits: bool = False
-    ) -> Any:
-        """The reply of a script. Its text is sent only if the server does not know it.
-
-        `arguments` begin with the number of keys. `waits`: as `write` does. Raises the errors of `ask`.
-        """
-        until = monotonic() + within
-        ask = self.write if waits else self.ask
-        try:
-            (reply,) = await ask([(b"EVALSHA", script.sha, *arguments)], within)
-            return reply
-        except RefusedError as error:
-            if error.kind != "NOSCRIPT":
-                raise
-        (reply,) = await ask([(b"EVAL", script.text, *arguments)], until - monotonic())
-        return reply
-
     async def write(self, commands: Sequence[Sequence[bytes]], within: float) -> list[Any]:
-        """As `ask`, and wait for replicas. `is_copied` says whether one has on disk what was written."""
         replicas = self._replicas
         if replicas.is_look_due:
             await self._look_at_replicas(within)
@@ -127,55 +206,27 @@ class Connection:
 
     async def _look_at_replicas(self, within: float) -> None:
         try:
-            (info,) = await self.ask([(b"INFO", b"replication")], within)
+            (info,) = await self.ask([LOOK], within)
             self._replicas.look_at(info)
         except RefusedError:
             self._replicas.never_look()
 
-    async def ask(self, commands: Sequence[Sequence[bytes]], within: float) -> list[Any]:
-        """The replies to some commands, which go in one write.
-
-        If the partition has moved to another server, they go there, all of them: so a command must be one
-        that may be repeated.
-
-        Raises:
-            RefusedError: the server refused one of them.
-            ConnectionError: the connection was closed before the last reply.
-            TimeoutError: the last reply did not come within so many seconds.
-        """
-        until = monotonic() + within
-        replies = await self._send(commands, within)
-        for reply in replies:
-            if isinstance(reply, RefusedError):
-                if reply.kind != "MOVED":
-                    raise reply
-                return await self._ask_there(commands, until)
-        return replies
-
-    async def _ask_there(self, commands: Sequence[Sequence[bytes]], until: float) -> list[Any]:
-        """The replies of the server that has the partition now. It may say that it has not, too."""
-        async with asyncio.timeout(until - monotonic()):
-            await self.open()
-        replies = await self._send(commands, until - monotonic())
-        for reply in replies:
-            if isinstance(reply, RefusedError):
-                raise reply
-        return replies
-
-    def _send(self, commands: Sequence[Sequence[bytes]], within: float) -> Awaitable[list[Any]]:
+    def send(self, commands: Sequence[Sequence[bytes]], within: float) -> asyncio.Future[list[Any]]:
+        """The replies to some commands, which go at once. A refusal is one of them."""
         assert self._replies is not None
         waiting = self._replies.wait_for(len(commands), within)
         self._transport.write(b"".join([pack(words) for words in commands]))
         return waiting
 
+    def _send(self, commands: Sequence[Sequence[bytes]], within: float, waits: bool) -> Awaitable[list[Any]]:
+        return self.send(commands, within)
+
     def drop(self) -> None:
-        """Cut the connection off at once. It can be opened again, and has to be closed in the end."""
         if self._replies is not None:
             self._replies = None
             self._transport.abort()
 
     async def close(self) -> None:
-        """Close the connection. Replies that are still due are dropped."""
         self._replies = None
         await self._made.disconnect(nowait=True)
 

@@ -11,7 +11,8 @@ from typing import Any
 _WAIT_SHARE = 0.4  # of a call's time, for each of the two waits
 LATE_SECONDS = 0.2
 """How much later a call without a replica is answered. An idle server ends waits ten times a second."""
-
+LOOK = (b"INFO", b"replication")
+"""The command whose reply says which replicas keep up (see Replicas.look_at)."""
 
 _LOOK_SECONDS, _LONGEST_PAUSE = 1.0, 60.0
 _OFFSET = re.compile(rb"^slave\d+:.*state=online,offset=(\d+)", re.MULTILINE)

@@ -73,6 +73,14 @@ class Homes:
         """
         return [Server(None, partitions=tuple(range(MAX_PARTITIONS)))]
 
+    async def server(self, partition: int) -> Server | None:
+        """The server that has a partition now. None: one server has all, and each opening finds it.
+
+        Raises:
+            ConnectionError of redis: nobody says which.
+        """
+        return None
+
     async def learn(self) -> None:
         """Ask which partitions live together, if that is not known."""
 
@@ -230,10 +238,14 @@ class InCluster(_Asked):
         return self._leads.get(partition, partition)
 
     async def address(self, partition: int) -> Address:
+        server = await self.server(partition)
+        assert server.address
+        return server.address
+
+    async def server(self, partition: int) -> Server:
         for server in await self.servers():
             if partition in server.partitions:
-                assert server.address
-                return server.address
+                return server
         raise UnreachableError(f"no server of the cluster has slot {SLOTS[partition]}")
 
     async def check(self, connection: Any) -> None:

@@ -22,6 +22,7 @@ from tracker.settings import Settings
 from tracker.stream.connection import is_elsewhere
 from tracker.stream.partitions import partition_of
 from tracker.stream.record import FIRST_WITHOUT_DEVICE, Entry, encode
+from tracker.stream.shared_connection import SharedConnections
 from tracker.stream.visitor_memory import VisitorMemory
 
 Pending: TypeAlias = tuple[Hit, Click, Outcomes]
@@ -52,8 +53,9 @@ class PartitionedRecorder:
         memory = VisitorMemory.of(settings)
         self._drain = Drain(settings.redis_url, self._spool_dir, memory, settings.copies)
         each = replace(settings, max_waiting=-(-settings.max_waiting // settings.partitions))
+        self._connections = SharedConnections(settings.redis_url) if settings.partitions > 1 else None
         self._recorders = [
-            Recorder(each, edge, partition, mint, self._drain, leads_elsewhere)
+            Recorder(each, edge, partition, mint, self._drain, leads_elsewhere, self._connections)
             for partition in range(settings.partitions)
         ]
         self._first = self._recorders[0]
@@ -77,6 +79,8 @@ class PartitionedRecorder:
     async def stop(self) -> None:
         """Record what is waiting, then close. Nothing may be recorded after that."""
         await asyncio.gather(*(recorder.stop() for recorder in self._recorders))
+        if self._connections:
+            await self._connections.close()
         await self._drain.stop()
         await end(*self._tasks)
         await self._slot_watch.close()
