@@ -23,7 +23,7 @@ LEVELS = [  # Lowest first. A room imports itself and lower rooms: no room besid
         "tracker.device",
         "tracker.secret_key",
     },
-    {"tracker.stream", "tracker.store", "tracker.processes.children"},
+    {"tracker.stream", "tracker.store", "tracker.processes.children", "tracker.processes.systemd"},
     {"tracker.processes.engines", "tracker.processes.sockets", "tracker.edge"},
     {"tracker.parameters"},
     {"tracker.catalogue"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -208,6 +208,11 @@ def local_url(host: str, port: int) -> str:
 def environment(names: Collection[str] | None = None, **changed: str) -> dict[str, str]:
     """The environment of a child process: the named variables or all of them, with `changed` applied."""
     return {name: value for name, value in os.environ.items() if names is None or name in names} | changed
+
+
+def take_variables(names: Iterable[str]) -> dict[str, str]:
+    """Variables that are for this process alone. They are removed, so its children do not have them."""
+    return {name: os.environ.pop(name) for name in names if name in os.environ}
 
 
 def secret_files(environ: Mapping[str, str] | None = None) -> dict[str, Path]:
