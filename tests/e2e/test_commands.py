@@ -58,6 +58,20 @@ def test_token_is_printed_alone_and_works(running: Up, options: list[str], statu
     assert response.status == status
 
 
+def test_health_asks_the_processes_of_the_data_directory(running: Up, tmp_path: Path) -> None:
+    api = f"api-{running.api_port}"
+    done = tracker(running.data_dir, "health")
+    assert (done.returncode, done.stdout.split("\n")) == (
+        0,
+        [f"{name} answers" for name in (api, "edge-0", "worker-0")] + [""],
+    )
+    done = tracker(running.data_dir, "health", "worker-0", "edge-7")
+    assert (done.returncode, done.stdout) == (1, "worker-0 answers\nedge-7 does not answer\n")
+    assert tracker(running.data_dir, "health", "../x").returncode == 2
+    done = tracker(tmp_path, "health")
+    assert (done.returncode, done.stderr) == (1, f"tracker: no process runs in {tmp_path.resolve()}\n")
+
+
 def test_catalogue_is_filled_on_the_command_line(running: Up) -> None:
     def made(*words: str) -> Any:
         done = tracker(running.data_dir, *words, "--json")
