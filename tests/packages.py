@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tarfile
 import venv
 from collections.abc import Iterator
+from email import message_from_bytes
 from importlib.metadata import version
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from trove_classifiers import classifiers
 
 import hatch_build
 from tests.conftest import open_directory
@@ -63,6 +66,18 @@ def test_wheel_has_the_package_and_its_compiled_modules(wheel: Path) -> None:
     sources = {path.removeprefix("src/") for path in committed("src/tracker", "workers")}
     assert names == sources | compiled
     assert licences == [f"{NAME}.dist-info/licenses/LICENSE"]
+
+
+@pytest.mark.parametrize("wheel", WHEELS, ids=lambda path: path.name)
+def test_index_can_show_the_wheel(wheel: Path) -> None:
+    with ZipFile(wheel) as archive:
+        metadata = message_from_bytes(archive.read(f"{NAME}.dist-info/METADATA"))
+    page = str(metadata.get_payload())
+    assert page.startswith("# Tracker\n")
+    assert re.findall(r"!\[|\]\((?!https?:)[^)]*\)", page) == [], "an index has no such files"
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert metadata["License-Expression"] == "MIT"
+    assert all(each in classifiers for each in metadata.get_all("Classifier", []))
 
 
 @pytest.fixture(scope="module", params=WHEELS, ids=lambda path: path.name)

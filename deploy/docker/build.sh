@@ -5,7 +5,7 @@ sources=$1
 target=$2
 
 apt-get update -qq
-DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends gcc libc6-dev
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends gcc libc6-dev > /dev/null
 
 # Versions are those of requirements.txt. Its hashes and comments say nothing in a file of constraints.
 work=$(mktemp -d)
