@@ -16,7 +16,7 @@ WORKERS = $(shell $(BIN)/python -c 'import os; print(min(len(os.sched_getaffinit
 PARALLEL = -n $(WORKERS) --dist loadscope --no-loadscope-reorder --max-worker-restart 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install build run test test-long test-unit test-pure test-cluster check package screenshots fuzz bench bench-load bench-reads bench-pages load chaos geoip docs audit requirements clean
+.PHONY: help install build run test test-long test-unit test-pure test-cluster check package image-check screenshots fuzz bench bench-load bench-reads bench-pages load chaos geoip docs audit requirements clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,8 +74,11 @@ package: build ## Make the source archive, the wheel and the pure wheel in dist/
 	rm -rf dist
 	$(BIN)/python -m hatchling build -t sdist -t wheel
 	TRACKER_PURE=1 $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation \
-		--wheel-dir dist dist/tracker-*.tar.gz
+		--wheel-dir dist dist/affiliate_click_tracker-*.tar.gz
 	$(BIN)/python -m pytest tests/packages.py
+
+image-check: ## Run the steps of the Dockerfile in a bare Debian, and follow a link there (as root, minutes)
+	sh deploy/docker/image-check.sh
 
 screenshots: install ## Take pictures of the pages with a made-up history (var/screenshots), and those of the README
 	$(BIN)/python -m tests.screenshots
@@ -128,6 +131,7 @@ audit: install $(TOOLS)/.installed ## Compare what is installed with what is pin
 
 requirements: $(TOOLS)/.installed ## Write requirements*.txt from pyproject.toml, with hashes (OPTIONS=--upgrade renews)
 	$(COMPILE) --extra dev --group install pyproject.toml -o requirements.txt
+	$(COMPILE) --group image --constraint requirements.txt pyproject.toml -o requirements-runtime.txt
 	$(COMPILE) --group docs --constraint requirements.txt -o requirements-docs.txt
 	$(COMPILE) --group tools --constraint requirements.txt -o requirements-tools.txt
 

@@ -1,5 +1,7 @@
 """Compiles the hot modules by mypyc: in a working copy (`make build`), and in a wheel by a hook of hatchling.
 
+Another hook makes the page that an index of packages shows.
+
 Without a C compiler, or with TRACKER_PURE=1, nothing is compiled, and the same sources run as they are.
 See docs/decisions/0033-mypyc.md.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 import ast
 import io
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -24,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 if TYPE_CHECKING:
     from setuptools import Extension
@@ -94,6 +98,21 @@ class CustomBuildHook(BuildHookInterface[Any]):
         BUILD.mkdir(parents=True, exist_ok=True)
         (BUILD / sbom.FILE).write_text(text)
         build_data["sbom_files"].append(str((BUILD / sbom.FILE).relative_to(ROOT)))
+
+
+class CustomMetadataHook(MetadataHookInterface):
+    """Describes the package by README.md, as an index can show it."""
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        text = index_page((ROOT / "README.md").read_text(encoding="utf-8"))
+        metadata["readme"] = {"content-type": "text/markdown", "text": text}
+
+
+def index_page(readme: str) -> str:
+    """A README without pictures and links to files of the repository, which an index does not have."""
+    without_pictures = re.sub(r"(?m)^\|.*!\[.*\n(?:\|[-| ]+\n)?", "", readme)
+    without_head = re.sub(r"(?m)^\|.*\|\n\|[-| ]+\n(?!\|)", "", without_pictures)
+    return re.sub(r"\[([^\]]+)\]\((?!https?:)[^)]*\)", r"\1", without_head)
 
 
 def why_pure() -> str | None:

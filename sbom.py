@@ -36,11 +36,13 @@ _LICENCES = {
 _READ = {
     "axe-playwright-python": "MIT",
     "crawler-user-agents": "MIT",
+    "dockerfile-parse": "BSD-3-Clause",
     "itsdangerous": "BSD-3-Clause",
     "jinja2": "BSD-3-Clause",
+    "kubernetes-validate": "Apache-2.0",
     "segno": "BSD-3-Clause",
 }
-"""Licences by the texts in packages that say no more than "BSD", or nothing."""
+"""Licences by the texts in packages that say no more than "BSD" or "Apache", or nothing."""
 
 _Wanted = tuple[str, frozenset[str]]  # the name of a package, and its extras
 
@@ -78,10 +80,10 @@ def licence_of(package: Distribution) -> str | None:
     known = sorted({_LICENCES[name] for name in named if name in _LICENCES})
     if known:
         return " AND ".join(known)  # whether all or any one of them holds is not said, so all of them
+    if read := _READ.get(canonicalize_name(package.metadata["Name"])):
+        return read
     text = _header(package, "License")
-    if re.fullmatch(r"[\w.+-]+|Apache 2\.0", text):
-        return _LICENCES.get(text, text)
-    return _READ.get(canonicalize_name(package.metadata["Name"]))
+    return _LICENCES.get(text, text) if re.fullmatch(r"[\w.+-]+|Apache 2\.0", text) else None
 
 
 def _header(package: Distribution, name: str) -> str:
@@ -102,7 +104,7 @@ def bill_of(version: str, dependencies: Iterable[str], compiler: str | None) -> 
     pinned = pins(ROOT / "requirements.txt")
     direct = [Requirement(line) for line in dependencies]
     closure = _closure([*direct, Requirement(GEO)], pinned)
-    own = f"pkg:generic/tracker@{version}"  # the package index has another project of that name
+    own = f"pkg:generic/affiliate-click-tracker@{version}"  # no index has it
     parts = [_component(name, pinned[name], closure[name]) for name in sorted(closure)]
     edges = {
         part["bom-ref"]: _needed(closure[name], closure)
@@ -119,7 +121,7 @@ def bill_of(version: str, dependencies: Iterable[str], compiler: str | None) -> 
             "component": {
                 "type": "application",
                 "bom-ref": own,
-                "name": "tracker",
+                "name": "affiliate-click-tracker",
                 "version": version,
                 "purl": own,
                 "licenses": [{"license": {"id": "MIT"}}],

@@ -19,10 +19,11 @@ from license_expression import Licensing
 from packaging.utils import canonicalize_name
 
 from sbom import licence_of, pins
+from tracker.release import DISTRIBUTION
 
 ROOT = Path(__file__).parents[1]
-FILES = ["requirements.txt", "requirements-docs.txt", "requirements-tools.txt"]
-UNPINNED = {"pip", "tracker"}
+FILES = ["requirements.txt", "requirements-docs.txt", "requirements-tools.txt", "requirements-runtime.txt"]
+UNPINNED = {"pip", DISTRIBUTION}
 """Python brings pip, and the tracker is installed from its sources."""
 ALLOWED = {
     *("0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MIT-0", "PSF-2.0", "Unlicense"),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tarfile
 import venv
 from collections.abc import Iterator
+from email import message_from_bytes
 from importlib.metadata import requires, version
 from importlib.resources import files
 from pathlib import Path
@@ -19,15 +21,18 @@ from jsonschema import Draft7Validator
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from referencing import Registry, Resource
+from trove_classifiers import classifiers
 
 import hatch_build
 import sbom
 from tests.conftest import open_directory
 from tests.e2e.running import clicks_of, up
+from tracker import release
 from tracker.compiled import FOLDER
+from tracker.release import DISTRIBUTION
 
 ROOT = Path(__file__).parents[1]
-NAME = f"tracker-{version('tracker')}"
+NAME = f"{DISTRIBUTION.replace('-', '_')}-{release.version()}"
 DIST = ROOT / "dist"
 PURE = DIST / f"{NAME}-py3-none-any.whl"
 WHEELS = sorted(DIST.glob("*.whl"))
@@ -81,7 +86,9 @@ def test_wheel_has_a_valid_and_complete_bill_of_materials(wheel: Path) -> None:
     _validate(bill)
     parts = {part["name"]: part for part in bill["components"]}
     direct = {
-        canonicalize_name(Requirement(line).name) for line in requires("tracker") or [] if "extra" not in line
+        canonicalize_name(Requirement(line).name)
+        for line in requires(DISTRIBUTION) or []
+        if "extra" not in line
     }
     assert direct | {sbom.GEO} <= parts.keys()
     pinned = sbom.pins(ROOT / "requirements.txt")
@@ -120,6 +127,18 @@ def _validate(bill: dict[str, Any]) -> None:
     assert not validator.is_valid(bill | {"unknown": 1})
 
 
+@pytest.mark.parametrize("wheel", WHEELS, ids=lambda path: path.name)
+def test_index_can_show_the_wheel(wheel: Path) -> None:
+    with ZipFile(wheel) as archive:
+        metadata = message_from_bytes(archive.read(f"{NAME}.dist-info/METADATA"))
+    page = str(metadata.get_payload())
+    assert page.startswith("# Tracker\n")
+    assert re.findall(r"!\[|\]\((?!https?:)[^)]*\)", page) == [], "an index has no such files"
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert metadata["License-Expression"] == "MIT"
+    assert all(each in classifiers for each in metadata.get_all("Classifier", []))
+
+
 @pytest.fixture(scope="module", params=WHEELS, ids=lambda path: path.name)
 def installed(request: pytest.FixtureRequest) -> Iterator[tuple[Path, bool]]:
     """The Python of an environment with one wheel, and whether it is compiled. It borrows other packages."""
@@ -150,7 +169,7 @@ def test_installed_wheel_imports_all_its_modules(installed: tuple[Path, bool]) -
 def test_installed_wheel_says_its_version_and_form(installed: tuple[Path, bool]) -> None:
     python, is_compiled = installed
     command = str(python.with_name("tracker"))
-    assert run(python, command, "--version") == f"tracker {version('tracker')}\n"
+    assert run(python, command, "--version") == f"tracker {release.version()}\n"
     form = run(python, command, "doctor", "--only", "form")
     assert (f"compiled: {len(MODULES)} modules by mypyc" in form) == is_compiled, form
     assert ("pure Python: nothing was compiled" in form) != is_compiled, form

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = sorted([*(ROOT / "src" / "tracker").rglob("*.py"), *(ROOT / "workers").rglob("*.py")])
 
 LEVELS = [  # Lowest first. A room imports itself and lower rooms: no room beside it, and none above.
-    {"tracker.domain", "tracker.errors", "tracker.compiled"},
+    {"tracker.domain", "tracker.errors", "tracker.compiled", "tracker.release"},
     {
         "tracker.settings",
         "tracker.outbound_http",
@@ -23,7 +23,7 @@ LEVELS = [  # Lowest first. A room imports itself and lower rooms: no room besid
         "tracker.device",
         "tracker.secret_key",
     },
-    {"tracker.stream", "tracker.store", "tracker.processes.children"},
+    {"tracker.stream", "tracker.store", "tracker.processes.children", "tracker.processes.systemd"},
     {"tracker.processes.engines", "tracker.processes.sockets", "tracker.edge"},
     {"tracker.parameters"},
     {"tracker.catalogue"},

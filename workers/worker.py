@@ -10,6 +10,7 @@ from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit, setrlimit
 
 from tracker import secret_key
 from tracker.metrics_socket import answering
+from tracker.processes.systemd import ServiceManager
 from tracker.settings import Settings
 from workers import (
     click_writer,
@@ -36,17 +37,23 @@ async def run(settings: Settings, slot: int = 0) -> None:
     Raises:
         CannotStartError: the key file cannot be used.
     """
+    manager = ServiceManager.of_process()
     secret_key.load(settings.key_file)  # made at the first start, and refused before any work
     _allow_files()
     stopping, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def stop() -> None:
         stopping.set()
+        manager.report("STOPPING=1")
         loop.call_later(STOP_SECONDS, _leave)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    async with answering(settings.data_dir, f"worker-{slot}", {}), asyncio.TaskGroup() as chores:
+    async with (
+        answering(settings.data_dir, f"worker-{slot}", {}),
+        manager.told(),
+        asyncio.TaskGroup() as chores,
+    ):
         beside = [
             chores.create_task(run(settings))
             for run in (

@@ -31,6 +31,7 @@ COMMANDS = {
     "worker": "move recorded clicks and postbacks into PostgreSQL, until SIGTERM",
     "metrics": "serve the metrics of all processes on TRACKER_METRICS_HOST:TRACKER_METRICS_PORT",
     "migrate": "apply the migrations that the database lacks",
+    "health": "show whether the processes of this data directory answer",
     "doctor": "check engines, catalogue, ledger and settings, and advise what to do",
     "backup": "copy the embedded engines and the spool while they run",
     "restore": "make a new TRACKER_DATA_DIR from a backup",
@@ -85,7 +86,7 @@ CATALOGUE = {
 """Each command of the module `catalogue`, and the objects that it lists and changes."""
 
 _STDOUT = 1  # the file descriptor of stdout
-_TELLS_ENGINES_APART = {"up", "backup", "restore"}
+_TELLS_ENGINES_APART = {"up", "backup", "restore", "health"}
 """These commands get the settings unchanged. The others get the addresses of embedded engines filled in."""
 
 _SERVICES = {"up", "edge", "api", "worker", "metrics"}
@@ -129,6 +130,7 @@ of TRACKER_DATA_DIR (./var).
 exit codes:
   0   done
   1   failed, with the reason in one line on stderr
+      `tracker health`: a process does not answer
       `tracker doctor`: a problem was found
       `tracker ledger`: a minute does not balance
       `tracker rebuild-stats --check`: a count differs
@@ -215,9 +217,9 @@ def _is_cut_off() -> bool:
 
 class _ShowVersion(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
-        from importlib.metadata import version  # 7 ms of each command's start, and few ask
+        from tracker.release import version  # 7 ms of each command's start, and few ask
 
-        print(f"tracker {version('tracker')}")
+        print(f"tracker {version()}")
         parser.exit()
 
 

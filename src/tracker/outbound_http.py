@@ -15,7 +15,6 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
-from importlib.metadata import version
 from types import TracebackType
 from typing import NamedTuple
 
@@ -25,10 +24,11 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from tracker.domain.public_addresses import Network, refusal
+from tracker.release import version
 
 ANSWER_SECONDS = 10.0
 """How long one request may take, including the resolution of its name."""
-USER_AGENT = f"Tracker/{version('tracker')}"
+USER_AGENT = f"Tracker/{version()}"
 _LOOK_UPS = 1024  # names resolved at a time, each once: a slow name server delays only its own names
 _MOST_READ = 4096  # bytes of a body that are read, so that the other side can finish
 

@@ -16,7 +16,7 @@ from cryptography.fernet import Fernet, InvalidToken
 
 from tracker.errors import CannotStartError
 
-_FOR_OTHERS = 0o077
+_FOR_OTHERS, _FOR_READING_GROUP = 0o077, 0o040
 _LONGEST_FILE = 1024  # bytes
 
 
@@ -73,13 +73,13 @@ def read(path: Path) -> SecretKey:
     """
     try:
         with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
+            status = os.fstat(file.fileno())
             text = file.read(_LONGEST_FILE)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise CannotStartError(f"the key file {path} cannot be read: {error.strerror}. {_ADVICE}") from error
-    if mode & _FOR_OTHERS:
+    if is_open_to_others(status):
         raise CannotStartError(f"the key file {path} is open to other users: run `chmod 600 {path}`")
     try:
         return SecretKey(text)
@@ -88,6 +88,15 @@ def read(path: Path) -> SecretKey:
             f"{path} is not a key file: put the right file there. Or remove it to get a new key, "
             "rotate the secrets of all webhooks, and reset the second factors of users"
         ) from None
+
+
+def is_open_to_others(status: os.stat_result) -> bool:
+    """Whether users may read or change a file whom nobody chose.
+
+    Kubernetes and systemd hand secrets over as files of root that one group may read. Root chose that group.
+    """
+    allowed = _FOR_READING_GROUP if status.st_uid == 0 != os.geteuid() else 0
+    return bool(status.st_mode & _FOR_OTHERS & ~allowed)
 
 
 def check(path: Path) -> None:

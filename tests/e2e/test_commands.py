@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +24,7 @@ from tracker.domain.test_links import is_valid
 from tracker.edge.read.link import read_link
 from tracker.errors import CannotStartError
 from tracker.processes.engines.engine import postgres_dsn
+from tracker.release import version
 from tracker.store.catalogue.read import visitor_secret
 
 
@@ -56,6 +56,20 @@ def test_token_is_printed_alone_and_works(running: Up, options: list[str], statu
     path = "/backend/open-api/v1/users/clicks"
     response, _ = running.get(path, running.api_port, Authorization=bearer)
     assert response.status == status
+
+
+def test_health_asks_the_processes_of_the_data_directory(running: Up, tmp_path: Path) -> None:
+    api = f"api-{running.api_port}"
+    done = tracker(running.data_dir, "health")
+    assert (done.returncode, done.stdout.split("\n")) == (
+        0,
+        [f"{name} answers" for name in (api, "edge-0", "worker-0")] + [""],
+    )
+    done = tracker(running.data_dir, "health", "worker-0", "edge-7")
+    assert (done.returncode, done.stdout) == (1, "worker-0 answers\nedge-7 does not answer\n")
+    assert tracker(running.data_dir, "health", "../x").returncode == 2
+    done = tracker(tmp_path, "health")
+    assert (done.returncode, done.stderr) == (1, f"tracker: no process runs in {tmp_path.resolve()}\n")
 
 
 def test_catalogue_is_filled_on_the_command_line(running: Up) -> None:
@@ -326,7 +340,7 @@ def test_server_log_lines_have_our_format(running: Up) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--version"], f"tracker {version('tracker')}\n"),
+        (["--version"], f"tracker {version()}\n"),
         (["--help"], "78  a TRACKER_… variable is wrong"),
         (["edge", "--help"], "Each edge needs a --slot of its own"),
         (["worker", "--help"], "Each worker needs a --slot of its own"),

@@ -36,9 +36,19 @@ BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.
 
 
 @pytest.fixture(scope="module")
-def tracker(furnish: Furnish, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+def reports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[socket.socket]:
+    """What a tracker reports to its service manager."""
+    with _hearing(tmp_path_factory.mktemp("systemd") / "notify") as hearing:
+        yield hearing
+
+
+@pytest.fixture(scope="module")
+def tracker(
+    furnish: Furnish, reports: socket.socket, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Up]:
     data_dir = furnish(tmp_path_factory.mktemp("proxies") / "var")
-    with up(data_dir, TRACKER_TRUSTED_PROXIES="127.0.0.1") as running:
+    notify = reports.getsockname()
+    with up(data_dir, TRACKER_TRUSTED_PROXIES="127.0.0.1", NOTIFY_SOCKET=notify) as running:
         command(running, "tracking-hosts", "add", f"host={HOST}")
         path = f"/hosts/serves?domain={HOST}"
         wait_until(lambda: running.get(path, running.metrics_port)[0].status == 200)
@@ -155,6 +165,65 @@ def test_server_that_stops_says_so_and_serves_on(tracker: Up, tmp_path: Path, ro
         assert server.process.poll() is None
         server.process.terminate()
         assert server.process.wait(PATIENCE) == -signal.SIGTERM
+
+
+@contextmanager
+def _hearing(path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as hearing:
+        hearing.settimeout(PATIENCE)
+        hearing.bind(str(path))
+        yield hearing
+
+
+def test_supervisor_is_ready_once_and_its_children_report_nothing(
+    tracker: Up, reports: socket.socket
+) -> None:
+    assert reports.recv(100) == b"READY=1"
+    reports.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        reports.recv(100)
+
+
+ACTIVATED = 'LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=links exec "$@" 3<&0 0</dev/null'
+"""As systemd starts a service with a socket: the socket is file 3."""
+
+
+def test_restart_on_a_socket_of_systemd_refuses_nobody(tracker: Up, tmp_path: Path) -> None:
+    engines = resolve(Settings(data_dir=tracker.data_dir.resolve()))
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as links, _hearing(tmp_path / "n") as reports:
+        port = links.getsockname()[1]
+        own = {
+            "TRACKER_DATA_DIR": str(tmp_path),
+            "TRACKER_REDIS_URL": engines.redis_url or "",
+            "TRACKER_POSTGRES_DSN": engines.postgres_dsn or "",
+            "TRACKER_PORT": str(port),
+            "NOTIFY_SOCKET": str(tmp_path / "n"),
+            "WATCHDOG_USEC": "300000",
+        }
+        words = ["/bin/sh", "-c", ACTIVATED, "sh", sys.executable, "-m", "tracker", "edge", "--slot", "14"]
+
+        def start() -> subprocess.Popen[bytes]:
+            edge = subprocess.Popen(words, env=clean_environ() | own, stdin=links)
+            assert [reports.recv(100), reports.recv(100)] == [b"READY=1", b"WATCHDOG=1"]
+            return edge
+
+        edge = start()
+        visits = [subprocess.Popen([*VISITS, str(port), LINK], stdout=subprocess.PIPE) for _ in range(2)]
+        for _ in range(2):
+            assert reports.recv(100) == b"WATCHDOG=1"
+            edge.terminate()
+            wait_until(lambda: reports.recv(100) == b"STOPPING=1")
+            assert edge.wait(PATIENCE) == -signal.SIGTERM
+            while select.select([reports], [], [], 0)[0]:
+                reports.recv(100)
+            edge = start()
+        for visit in visits:
+            visit.terminate()
+        told = Counter(line for visit in visits for line in visit.communicate()[0].split())
+        edge.kill()
+        edge.wait(PATIENCE)
+    assert told.keys() == {b"302"}, told
+    assert told[b"302"] > 10
 
 
 class Server(NamedTuple):

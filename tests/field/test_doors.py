@@ -240,6 +240,7 @@ WORDS: Mapping[str, str] = {
             "demo",
             "orphans",
             "geo",
+            "health",
             "hold-sending",
             "spool",
             "retention",
@@ -338,6 +339,8 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
         "dashboard/visit.py Visit.origin",
         "dashboard/visit.py _secret",
         "dashboard/visit.py _is_loopback",
+        "settings.py _read_secret",
+        "settings.py secret_files",
     ),
     "a User-Agent is searched for what bots and devices write": (
         "edge/catalogue/bot_rules.py OperatorBots._add",

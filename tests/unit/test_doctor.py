@@ -82,3 +82,18 @@ def test_packaged_geo_database_is_marked(tmp_path: Path, is_default: bool) -> No
     settings = Settings.from_env({} if is_default else {"TRACKER_GEOIP_DB": str(own)})
     (finding,) = asyncio.run(report.examine(settings, "geo"))
     assert ("(the packaged one, the default)" in finding.text) == is_default
+
+
+def test_file_of_a_secret_that_others_can_read_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "dsn"
+    path.touch(0o600)
+    monkeypatch.setenv("TRACKER_POSTGRES_DSN_FILE", str(path))
+    settings = Settings(data_dir=tmp_path)
+    shown = asyncio.run(report.examine(settings, "settings"))
+    assert {finding.level for finding in shown} == {"ok"}
+    path.chmod(0o604)
+    *_, found = asyncio.run(report.examine(settings, "settings"))
+    assert (found.level, found.advice) == ("warn", f"run `chmod 600 {path}`")
+    assert found.text == f"TRACKER_POSTGRES_DSN_FILE: other users can read {path}"

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import tomllib
 from datetime import date
-from importlib.metadata import metadata, packages_distributions
+from importlib.metadata import packages_distributions
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+
+from tracker.release import version
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -83,8 +85,9 @@ def test_declared_packages_may_be_installed_together() -> None:
 
 
 def test_packages_have_a_reason_and_a_lower_bound() -> None:
-    text, _, _ = (ROOT / "pyproject.toml").read_text().partition("[project.scripts]")
-    lines = re.findall(r'^ {2}"(?!tracker\[)([^"]+)",(.*)$', text, re.MULTILINE)
+    _, _, text = (ROOT / "pyproject.toml").read_text().partition("\ndependencies = [")
+    text, _, _ = text.partition("[project.scripts]")
+    lines = re.findall(r'^ {2}"(?!affiliate-click-tracker\[)([^"]+)",(.*)$', text, re.MULTILINE)
     assert [line for line, _ in lines if ">=" not in line and "==" not in line] == []
     assert [line for line, reason in lines if not reason.strip().startswith("# ")] == []
 
@@ -103,7 +106,7 @@ def test_version_is_the_newest_release() -> None:
     assert all(titles)
     versions = [title[1] for title in titles if title]
     days = [date.fromisoformat(title[2]) for title in titles if title]
-    assert (versions[0], metadata("tracker")["Version"]) == (PROJECT["version"], PROJECT["version"])
+    assert (versions[0], version()) == (PROJECT["version"], PROJECT["version"])
     assert all(newer >= older for newer, older in pairwise(days))
 
 

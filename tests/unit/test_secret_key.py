@@ -98,3 +98,22 @@ def test_key_file_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(CannotStartError, match="cannot be made: "):
         secret_key.load(Path("/proc/keys-of-a-tracker/secret.key"))
     secret_key.check(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "user", "is_open"),
+    [
+        (0o600, 1000, 1000, False),
+        (0o640, 1000, 1000, True),
+        (0o440, 0, 1000, False),  # a secret of Kubernetes or systemd
+        (0o460, 0, 1000, True),
+        (0o444, 0, 1000, True),
+        (0o440, 0, 0, True),
+    ],
+)
+def test_group_of_a_file_of_root_is_trusted(
+    monkeypatch: pytest.MonkeyPatch, mode: int, owner: int, user: int, is_open: bool
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    status = os.stat_result((stat.S_IFREG | mode, 1, 1, 1, owner, 1000, 45, 0, 0, 0))
+    assert secret_key.is_open_to_others(status) == is_open

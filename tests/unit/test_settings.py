@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import os
 from datetime import UTC
 from pathlib import Path
 
 import pytest
 
-from tracker.settings import Settings, SettingsError, packaged_geoip
+from tracker.settings import SECRET_FILES, Settings, SettingsError, packaged_geoip, secret_files
 
 
 @pytest.mark.parametrize(
@@ -136,3 +137,52 @@ def test_variables_show_the_units_that_an_operator_sets() -> None:
     assert shown["TRACKER_GEOIP_DB"] == packaged_geoip()
     assert shown["TRACKER_DATA_DIR"] == Path("var")
     assert shown["TRACKER_TIME_ZONE"] == str(UTC)
+
+
+@pytest.mark.parametrize("variable", SECRET_FILES)
+def test_secret_is_read_from_its_file(tmp_path: Path, variable: str) -> None:
+    url = "redis://:pa%2Fss@h:6379/0" if "REDIS" in variable else "postgresql://u:p@h/x"
+    path = tmp_path / "secret"
+    path.write_text(f"{url}\n")
+    environ = {variable: f" {path} ", "TRACKER_PORT": "9000"}
+    assert dict(Settings.from_env(environ).variables())[variable.removesuffix("_FILE")] == url
+    assert secret_files(environ) == {variable: path}
+    assert Settings.from_env({variable: " "}).postgres_dsn is None
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (None, "No such file or directory"),
+        (b"", "it is empty"),
+        (b" \n", "it is empty"),
+        (b"postgresql://u:secret@h/x\nmore", "it has more than one line"),
+        (b"postgresql://u:secret\x00@h/x", "it has more than one line, or control characters"),
+        (b"secret\xff", "it is not text"),
+        (b"secret" * 2000, "it is longer than 8192 bytes"),
+    ],
+)
+def test_unreadable_file_of_a_secret_is_named(tmp_path: Path, content: bytes | None, complaint: str) -> None:
+    path = tmp_path / "dsn"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SettingsError) as refusal:
+        Settings.from_env({"TRACKER_POSTGRES_DSN_FILE": str(path)})
+    assert str(refusal.value).startswith(f"TRACKER_POSTGRES_DSN_FILE: {path}: {complaint}")
+    assert "secret" not in str(refusal.value)
+
+
+def test_file_of_a_secret_is_a_regular_file_and_the_only_source(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path, complaint in {
+        tmp_path / "fifo": "it is not a regular file",
+        tmp_path: "Is a directory",
+    }.items():
+        with pytest.raises(SettingsError, match=complaint):
+            Settings.from_env({"TRACKER_REDIS_URL_FILE": str(path)})
+    (tmp_path / "url").write_text("http://u:secret@h")
+    with pytest.raises(SettingsError, match="TRACKER_REDIS_URL: it does not start with") as refusal:
+        Settings.from_env({"TRACKER_REDIS_URL_FILE": str(tmp_path / "url")})
+    assert "secret" not in str(refusal.value)
+    with pytest.raises(SettingsError, match="TRACKER_REDIS_URL and TRACKER_REDIS_URL_FILE are both set"):
+        Settings.from_env({"TRACKER_REDIS_URL": "redis://h", "TRACKER_REDIS_URL_FILE": "/x"})

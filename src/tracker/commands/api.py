@@ -23,6 +23,7 @@ def run(settings: Settings, arguments: Namespace) -> int:
     collect_as_api()
     return serve(
         site,
+        "api",
         "TRACKER_API_PORT",
         settings.host,
         settings.api_port,

@@ -34,6 +34,7 @@ def run(settings: Settings, arguments: Namespace) -> int:
         collect_rarely()
         return serve(
             app,
+            "links",
             "TRACKER_PORT",
             settings.host,
             settings.port,

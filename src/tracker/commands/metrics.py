@@ -23,6 +23,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(settings: Settings, arguments: Namespace) -> int:
     return serve(
         create_metrics(settings),
+        "metrics",
         "TRACKER_METRICS_PORT",
         settings.metrics_host,
         settings.metrics_port,

@@ -23,6 +23,7 @@ from tracker.processes.engines import accounts, engine
 from tracker.processes.engines import postgres as engines_postgres
 from tracker.processes.engines import valkey as engines_valkey
 from tracker.processes.sockets import listen
+from tracker.processes.systemd import ServiceManager
 from tracker.settings import Settings, environment, local_url, reachable
 from tracker.store import db
 from tracker.store.catalogue.demo import has_demo, load_demo
@@ -55,7 +56,7 @@ async def up(settings: Settings, *, edges: int, demo: bool | None) -> None:
         Raises:
         CannotStartError: a part cannot be started. All parts are stopped again.
     """
-    stopping = asyncio.Event()
+    stopping, manager = asyncio.Event(), ServiceManager.of_process()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     claim = await Claim.take(settings.data_dir)
@@ -65,7 +66,7 @@ async def up(settings: Settings, *, edges: int, demo: bool | None) -> None:
                 f"a restore into {claim.data_dir} was interrupted: empty it, and restore again"
             )
         secret_key.check(settings.key_file)
-        tracker = _Tracker(settings, claim)
+        tracker = _Tracker(settings, claim, manager)
         running = asyncio.create_task(tracker.run(edges, demo))
         stop = asyncio.create_task(stopping.wait())
         try:
@@ -73,6 +74,7 @@ async def up(settings: Settings, *, edges: int, demo: bool | None) -> None:
             if running.done():
                 await running
         finally:
+            manager.report("STOPPING=1")
             stop.cancel()
             await _cancelled(running)
             await tracker.stop()
@@ -137,7 +139,8 @@ class Part:
 class _Tracker:
     """The parts of one tracker."""
 
-    def __init__(self, settings: Settings, claim: Claim) -> None:
+    def __init__(self, settings: Settings, claim: Claim, manager: ServiceManager) -> None:
+        self._manager = manager
         self._given = settings
         self._settings = engine.resolve(settings)
         self._claim = claim
@@ -149,25 +152,36 @@ class _Tracker:
 
     async def run(self, edges: int, demo: bool | None) -> None:
         """Start everything in order, and restart children until cancelled."""
-        host, port, api_port = self._given.host, self._given.port, self._given.api_port
-        with (
-            listen("TRACKER_PORT", host, port) as links,
-            listen("TRACKER_API_PORT", host, api_port) as api,
-            _listen_for_metrics(self._given) as metrics,
-        ):
+        with self._listen("links") as links, self._listen("api") as api, self._listen("metrics") as metrics:
+            self._manager.check_rest("links", "api", "metrics")
             try:
                 async with asyncio.TaskGroup() as keepers:
                     await self._start_engines(keepers)
                     await self._prepare(demo)
                     account = _services(self._claim.data_dir)
                     await self._start_parts(keepers, edges, links, api, metrics, account)
-                    await _until_ready("edge", host, port)
-                    await _until_ready("API", host, api_port)
+                    await _until_ready("edge", links)
+                    await _until_ready("API", api)
                     for part in self._parts():
                         part.all_up = True
                     _say("tracker: ready (Ctrl-C stops it)")
+                    self._manager.report("READY=1")
+                    keepers.create_task(self._manager.keep_alive())
             except ExceptionGroup as group:
                 raise first_error(group) from None
+
+    def _listen(self, name: str) -> socket.socket:
+        """The socket of the edges (links), the API or the metrics: systemd's, or a new one."""
+        host, host_variable = self._given.host, "TRACKER_HOST"
+        if name == "metrics":
+            host, host_variable = self._given.metrics_host, "TRACKER_METRICS_HOST"
+        variable, port = {
+            "links": ("TRACKER_PORT", self._given.port),
+            "api": ("TRACKER_API_PORT", self._given.api_port),
+            "metrics": ("TRACKER_METRICS_PORT", self._given.metrics_port),
+        }[name]
+        passed = self._manager.socket(name, variable, port)
+        return passed or listen(variable, host, port, host_variable=host_variable)
 
     async def stop(self) -> None:
         """Stop the edges first, which drain, then the worker, and the engines last."""
@@ -308,12 +322,8 @@ def _services(data_dir: Path) -> Account | None:
     return account
 
 
-def _listen_for_metrics(settings: Settings) -> socket.socket:
-    host, port = settings.metrics_host, settings.metrics_port
-    return listen("TRACKER_METRICS_PORT", host, port, host_variable="TRACKER_METRICS_HOST")
-
-
-async def _until_ready(name: str, host: str, port: int) -> None:
+async def _until_ready(name: str, listening: socket.socket) -> None:
+    host, port = listening.getsockname()[:2]
     missing = "it does not answer"
     try:
         async with asyncio.timeout(READY_SECONDS):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Any
 
 import spectree
@@ -24,6 +23,7 @@ from tracker.api.http.problems import MEDIA_TYPE, ProblemDetails
 from tracker.api.openapi.details import complete
 from tracker.api.partner_access import schema as partner_schema
 from tracker.parameters import Query
+from tracker.release import version
 
 _DESCRIPTION = """\
 The API of a click tracker. It reads clicks, conversions and reports. It explains and makes tracking links,
@@ -122,7 +122,7 @@ def _tree() -> SpecTree:
     return SpecTree(
         "starlette",
         title="Tracker",
-        version=version("tracker"),
+        version=version(),
         description=_DESCRIPTION,
         mode="strict",
         annotations=False,

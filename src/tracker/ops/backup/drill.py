@@ -7,7 +7,6 @@ import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -18,6 +17,7 @@ from tracker.ops.backup import restore
 from tracker.ops.backup.files import BackupError, Manifest, explained, say
 from tracker.processes.children import Claim
 from tracker.processes.engines import postgres, valkey
+from tracker.release import version
 from tracker.settings import Settings
 from tracker.stream.waiting_clicks import waiting_clicks
 
@@ -62,7 +62,7 @@ async def drill(settings: Settings, source: Path) -> Verdict:
         not problem,
         f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         round(time.monotonic() - began),
-        metadata.version("tracker"),
+        version(),
         problem,
     )
     _note(source, verdict)

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from tempfile import mkdtemp
 from time import monotonic
@@ -29,6 +28,7 @@ from tracker.ops.backup.files import (
 )
 from tracker.processes.engines import engine
 from tracker.processes.engines import valkey as engines_valkey
+from tracker.release import version
 from tracker.settings import Settings
 from tracker.store import backup, db
 from tracker.store.clicks import partitions
@@ -109,7 +109,7 @@ async def _fill(settings: Settings, unfinished: Path) -> Manifest:
         await connection.close()
     return Manifest(
         made_at=f"{moment.at:%Y-%m-%dT%H:%M:%SZ}",
-        tracker=metadata.version("tracker"),
+        tracker=version(),
         postgresql=await db.version(settings.postgres_dsn),
         valkey=valkey.version,
         stored=stored,

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 from tracker.ops.doctor.finding import Finding
 from tracker.ops.doctor.geo import PACKAGED
-from tracker.settings import Settings, packaged_geoip
+from tracker.secret_key import is_open_to_others
+from tracker.settings import Settings, packaged_geoip, secret_files
 
 
 def check(settings: Settings) -> list[Finding]:
@@ -16,7 +17,16 @@ def check(settings: Settings) -> list[Finding]:
     if not os.access(settings.data_dir, os.W_OK | os.X_OK):
         text = f"{settings.data_dir.resolve()} is missing or not writable"
         shown.append(Finding("settings", "fail", text, "start `tracker up` once, or set TRACKER_DATA_DIR"))
-    return shown
+    return [*shown, *_open_files()]
+
+
+def _open_files() -> list[Finding]:
+    """The files of secrets that others may read."""
+    return [
+        Finding("settings", "warn", f"{name}: other users can read {path}", f"run `chmod 600 {path}`")
+        for name, path in secret_files().items()
+        if path.exists() and is_open_to_others(path.stat())
+    ]
 
 
 def _shown(value: object) -> str:
