@@ -89,6 +89,21 @@ def test_compose_file_with_a_fault_would_be_found(wrong: dict[str, Any], complai
         PyCompose.from_json(json.dumps(COMPOSE | {"services": services})).validate()
 
 
+@pytest.mark.skipif(shutil.which("docker-compose") is None, reason="no docker-compose here")
+def test_compose_reads_the_file_as_we_do() -> None:
+    done = subprocess.run(
+        ["docker-compose", "--file", str(DOCKER / "compose.yaml"), "config"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    read = yaml.safe_load(done.stdout)
+    assert {name: service["image"] for name, service in read["services"].items()} == {
+        name: service["image"] for name, service in SERVICES.items()
+    }
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_container_has_least_rights(name: str) -> None:
     service = SERVICES[name]
