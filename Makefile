@@ -101,8 +101,8 @@ bench-load: build ## Measure what all cores carry from the click to the table, a
 load: install ## Load a running tracker (make run) and prove that each redirect is stored exactly once
 	$(BIN)/python -m loadtests.run --profile smoke
 
-chaos: build ## Kill every part under load, ten times over, and compare what was answered with what is stored
-	$(BIN)/python -m tests.chaos.scenario
+chaos: build ## Kill every part under load, and compare answers with what is stored (ON=sentinel|cluster: on several nodes)
+	$(BIN)/python -m tests.chaos.$(if $(ON),nodes --on $(ON),scenario) $(if $(SEEDS),--seeds $(SEEDS))
 
 geoip: install ## Show which geo databases are in use, and how old they are
 	@$(BIN)/tracker doctor --only geo

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import count
 from time import monotonic
@@ -13,19 +15,24 @@ VISITORS = 400
 """The number of visitors. Most clicks are duplicates."""
 
 _BROKEN = (OSError, EOFError, asyncio.IncompleteReadError)
+_CLICKS_OF_CONNECTION = 200
 _PAUSE_SECONDS = 0.05  # after a refusal, so that an outage does not become a busy loop
 _LAG_SECONDS = 0.005
 
 
 class Load:
-    """Keep-alive connections to an edge. Each click has its own `aff_sub` and is sent once."""
+    """Keep-alive connections to edges. Each click has its own `aff_sub` and is sent once.
 
-    def __init__(self, port: int, *links: str) -> None:
+    A visitor goes on at any edge of `ports` after some clicks, or once its connection breaks: as behind a
+    balancer.
+    """
+
+    def __init__(self, ports: Sequence[int], *links: str) -> None:
         self.answered: dict[str, str] = {}  # the Location by aff_sub, "" without one
         self.unanswered = 0  # cut off: may be stored, promises nothing
         self.refused = 0  # 503: promises nothing
         self.unexpected: list[bytes] = []
-        self._port = port
+        self._ports = ports
         self._links = links
         self._numbers = count(1)
         self.begin_watch()
@@ -52,6 +59,8 @@ class Load:
 
     def begin_watch(self) -> None:
         self._last, self._longest_gap, self._longest_lag = monotonic(), 0.0, 0.0
+        self.longest_wait = 0.0
+        """Seconds from a visitor's first try to an answer that is no refusal, own pauses too."""
 
     @property
     def longest_pause(self) -> float:
@@ -65,17 +74,22 @@ class Load:
             self._longest_lag = max(self._longest_lag, monotonic() - began - _LAG_SECONDS)
 
     async def _visit(self) -> None:
+        since = monotonic()
         while True:
             with suppress(*_BROKEN):
-                reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+                reader, writer = await asyncio.open_connection("127.0.0.1", random.choice(self._ports))
                 try:
-                    while True:
-                        await self._click(reader, writer, next(self._numbers))
+                    for _ in range(_CLICKS_OF_CONNECTION):
+                        if await self._click(reader, writer, next(self._numbers)):
+                            self.longest_wait = max(self.longest_wait, monotonic() - since)
+                            since = monotonic()
+                    continue
                 finally:
                     writer.close()
             await asyncio.sleep(_PAUSE_SECONDS)
 
-    async def _click(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+    async def _click(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> bool:
+        """Send a click. Returns whether its answer promises something."""
         aff_sub, link = f"c{number}", self._links[number % len(self._links)]
         self.unanswered += 1
         writer.write(
@@ -89,11 +103,12 @@ class Load:
         self.unanswered -= 1
         if head.startswith((b"HTTP/1.1 302 ", b"HTTP/1.1 403 ")):
             self._note(aff_sub, headers.get(b"location", b"").decode())
-            return
+            return True
         self.refused += 1
         if not head.startswith(b"HTTP/1.1 503 "):
             self.unexpected.append(head)
         await asyncio.sleep(_PAUSE_SECONDS)
+        return False
 
     def _note(self, aff_sub: str, location: str) -> None:
         self.answered[aff_sub] = location

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -31,12 +31,12 @@ from tracker.stream.reader import Reader
 MOST_PAUSE_SECONDS = 1.0
 """The longest wait of visitors after a failure that the spool covers."""
 
-_LINKS = (
+LINKS = (
     "/offer/3?affiliate_id=513",
     "/offer/1?affiliate_id=501",  # refuses duplicates
     "/offer/2?affiliate_id=502",  # fills up
 )
-_OFFERS = """
+OFFERS = """
 UPDATE offer SET duplicates = 'block', duplicates_forced = true WHERE id = 1;
 INSERT INTO cap (offer_id, affiliate_id, counts, period, amount) VALUES (2, NULL, 'clicks', 'total', 300);
 """
@@ -119,11 +119,13 @@ async def run(data_dir: Path, seed: int) -> tuple[Load, dict[str, float]]:
     house = await asyncio.to_thread(House, data_dir)
     try:
         settings = resolve(Settings(data_dir=data_dir))
-        await _run_sql(settings, _OFFERS)
+        await _run_sql(settings, OFFERS)
         load, pauses = await _fail_under_load(house, random.Random(seed))
         await _drained(settings)
-        await _check_stored(settings, load)
-        await asyncio.to_thread(_check_books, data_dir)
+        assert settings.postgres_dsn
+        await check_stored(settings.postgres_dsn, load)
+        environ = os.environ | {"TRACKER_DATA_DIR": str(data_dir)}
+        await asyncio.to_thread(check_books, environ)
     finally:
         await asyncio.to_thread(house.up.end)
     return load, pauses
@@ -132,7 +134,7 @@ async def run(data_dir: Path, seed: int) -> tuple[Load, dict[str, float]]:
 async def _fail_under_load(house: House, lot: random.Random) -> tuple[Load, dict[str, float]]:
     """Failures one by one, each while clicks flow."""
     pauses = {}
-    async with asyncio.timeout(2 * PATIENCE), Load(house.up.port, *_LINKS) as load:
+    async with asyncio.timeout(2 * PATIENCE), Load([house.up.port], *LINKS) as load:
         for name in lot.sample(list(FAILURES), len(FAILURES)):
             await load.answers(lot.randint(100, 600))
             load.begin_watch()
@@ -157,9 +159,9 @@ async def _drained(settings: Settings) -> None:
     assert await dead_letters(settings) == []
 
 
-async def _check_stored(settings: Settings, load: Load) -> None:
-    assert settings.postgres_dsn
-    connection = await asyncpg.connect(settings.postgres_dsn)
+async def check_stored(dsn: str, load: Load) -> None:
+    """Check that each answer is stored once, as it was given, and that the counts agree."""
+    connection = await asyncpg.connect(dsn)
     try:
         rows = await connection.fetch("SELECT aff_sub, redirected_link FROM click")
         stored = {row["aff_sub"]: row["redirected_link"] for row in rows}
@@ -176,12 +178,12 @@ async def _check_stored(settings: Settings, load: Load) -> None:
         await connection.close()
 
 
-def _check_books(data_dir: Path) -> None:
-    """Check that the ledger balances."""
+def check_books(environ: Mapping[str, str]) -> None:
+    """Check that the ledger of these settings balances."""
     for command in (["ledger"], ["rebuild-stats", "--check"]):
         done = subprocess.run(
             [sys.executable, "-m", "tracker", *command],
-            env=os.environ | {"TRACKER_DATA_DIR": str(data_dir)},
+            env=environ,
             capture_output=True,
             text=True,
             timeout=PATIENCE,

@@ -56,5 +56,5 @@ def _metrics(tracker: Up) -> str:
 
 async def _answered_together(port: int) -> None:
     """More clicks than in the stalled batch are answered in one batch."""
-    async with asyncio.timeout(PATIENCE), Load(port, _LINK.removesuffix("&aff_sub=")) as load:
+    async with asyncio.timeout(PATIENCE), Load([port], _LINK.removesuffix("&aff_sub=")) as load:
         await load.answers(1000)

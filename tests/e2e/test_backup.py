@@ -85,7 +85,7 @@ async def _sign_in_again(running: Up, used: SignedIn) -> None:
 
 async def _back_up_under_load(running: Up, backup: Path) -> dict[str, str]:
     """The targets of the clicks answered before the backup began."""
-    async with asyncio.timeout(PATIENCE), Load(running.port, _LINK) as load:
+    async with asyncio.timeout(PATIENCE), Load([running.port], _LINK) as load:
         await load.answers(300)
         answered = dict(load.answered)
         done = await asyncio.to_thread(tracker, running.data_dir, "backup", str(backup))

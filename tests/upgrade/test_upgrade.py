@@ -77,7 +77,7 @@ async def test_upgrade_under_load_loses_nothing(root: Path, monkeypatch: pytest.
 async def upgraded_and_gone_back(former: Release, new: Release, link: str) -> AsyncIterator[set[str]]:
     """Gives the clicks that were answered meanwhile, while the new worker goes on storing them."""
     ports = [free_port(), free_port()]
-    loads = [Load(port, f"{link}&source=edge{slot}-") for slot, port in enumerate(ports)]
+    loads = [Load([port], f"{link}&source=edge{slot}-") for slot, port in enumerate(ports)]
     edges = [AsyncExitStack(), AsyncExitStack()]
     async with AsyncExitStack() as stack:
         for slot, port in enumerate(ports):
