@@ -35,6 +35,7 @@ _FILE = "_FILE"
 _LONGEST_SECRET = 8192  # bytes of a secret's file
 _ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 _LONGEST_SHOWN = 100
+_LICENSE_KEY = re.compile(r"[A-Za-z0-9_-]{8,100}")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2
 
 
@@ -77,6 +78,10 @@ class Settings:
     """Peers whose X-Forwarded-* and Forwarded headers are trusted (addresses or CIDRs, comma-separated)."""
     geoip_db: tuple[Path, ...] = ()
     """mmdb files (city, ISP), comma-separated. Default: the DB-IP Lite wheel, if installed. Empty: none."""
+    maxmind_account_id: str | None = None
+    """The account at MaxMind for `tracker geo update`. Default: none, for DB-IP needs none."""
+    maxmind_license_key: str | None = None
+    """Its licence key, a secret."""
     on_loss: OnLoss = "refuse"
     """The response if a click cannot be recorded: refuse (503) or redirect (counted and logged)."""
     log_format: LogFormat = "text"
@@ -385,6 +390,19 @@ def _paths(text: str) -> tuple[Path, ...]:
     return tuple(Path(part.strip()).expanduser() for part in text.split(",") if part.strip())
 
 
+def _account(text: str) -> str:
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError("it is not the number of an account")
+    return text
+
+
+def _license_key(text: str) -> str:
+    """A secret, so an error does not repeat it."""
+    if not _LICENSE_KEY.fullmatch(text):
+        raise ValueError("it is not a licence key: letters, digits, _ and -")
+    return text
+
+
 def _token(text: str) -> str:
     if len(text) > _LONGEST_SHOWN or not _TOKEN.fullmatch(text):
         raise ValueError(f"{text[:_LONGEST_SHOWN]!r} is not a cookie name: use one like tv")
@@ -436,6 +454,8 @@ _READERS: Mapping[str, tuple[str, _Reader]] = {
     "TRACKER_READ_DSN": ("read_dsn", _url("postgresql", "postgres")),
     "TRACKER_TRUSTED_PROXIES": ("trusted_proxies", _networks),
     "TRACKER_GEOIP_DB": ("geoip_db", _paths),
+    "TRACKER_MAXMIND_ACCOUNT_ID": ("maxmind_account_id", _account),
+    "TRACKER_MAXMIND_LICENSE_KEY": ("maxmind_license_key", _license_key),
     "TRACKER_ON_LOSS": ("on_loss", _on_loss),
     "TRACKER_LOG_FORMAT": ("log_format", _log_format),
     "TRACKER_COPIES": ("copies", _whole(1, 2)),
@@ -461,7 +481,6 @@ _READERS: Mapping[str, tuple[str, _Reader]] = {
     "TRACKER_PURE": ("pure", _switch),
 }
 
-SECRET_FILES = tuple(
-    f"{name}{_FILE}" for name in ("TRACKER_REDIS_URL", "TRACKER_POSTGRES_DSN", "TRACKER_READ_DSN")
-)
+_SECRETS = ("TRACKER_REDIS_URL", "TRACKER_POSTGRES_DSN", "TRACKER_READ_DSN", "TRACKER_MAXMIND_LICENSE_KEY")
+SECRET_FILES = tuple(f"{name}{_FILE}" for name in _SECRETS)
 """The variables that name a file in place of a secret value. Service managers hand secrets over so."""

@@ -34,7 +34,12 @@ class _Rule(NamedTuple):
 
 _RULES = [
     _Rule(r"\.", _DIRECTORY, _PASSABLE, "up"),
-    _Rule(r"lock|children|demo-token|postgres\.lock|(valkey|postgres)\.log", _FILE, frozenset({0o600}), "up"),
+    _Rule(
+        r"lock|children|demo-token|last-backup\.json|postgres\.lock|(valkey|postgres)\.log",
+        _FILE,
+        frozenset({0o600}),
+        "up",
+    ),
     _Rule(r"run", _DIRECTORY, frozenset({0o700}), "engines"),
     _Rule(r"run/(valkey\.sock|\.s\.PGSQL\.5432)", _SOCKET, frozenset({0o700}), "engines"),
     _Rule(r"run/\.s\.PGSQL\.5432\.lock", _FILE, frozenset({0o600}), "engines"),

@@ -201,6 +201,7 @@ def test_doctor_finds_the_embedded_engines_sound(running: Up) -> None:
         "settings",
         "geo",
         "disk",
+        "backup",
         "clock",
     }
     assert [finding["text"] for finding in findings if "level in force: always" in finding["text"]]

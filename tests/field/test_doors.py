@@ -361,6 +361,7 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
         "importing/clicks.py _country",
         "importing/clicks.py _region",
         "importing/values.py fact.read_text",
+        "ops/geo_update.py _letters",
         "ops/upgrade/targeting.py _folded",
     ),
     "a search finds a text in any case": ("store/catalogue/edit.py _patterns",),

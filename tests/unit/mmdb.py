@@ -21,6 +21,7 @@ def write_mmdb(
     ip_version: int = 6,
     record_size: int = 24,
     aliases: Sequence[str] = (),
+    built: int = 1_700_000_000,
 ) -> Path:
     """A database of this type. Networks with the same record share its place in the file.
 
@@ -46,7 +47,7 @@ def write_mmdb(
     metadata = {
         "binary_format_major_version": _Uint(_UINT16, 2),
         "binary_format_minor_version": _Uint(_UINT16, 0),
-        "build_epoch": _Uint(_UINT64, 1_700_000_000),
+        "build_epoch": _Uint(_UINT64, built),
         "database_type": kind,
         "description": {"en": "for tests"},
         "ip_version": _Uint(_UINT16, ip_version),

@@ -141,11 +141,15 @@ def test_variables_show_the_units_that_an_operator_sets() -> None:
 
 @pytest.mark.parametrize("variable", SECRET_FILES)
 def test_secret_is_read_from_its_file(tmp_path: Path, variable: str) -> None:
-    url = "redis://:pa%2Fss@h:6379/0" if "REDIS" in variable else "postgresql://u:p@h/x"
+    secrets = {
+        "TRACKER_REDIS_URL_FILE": "redis://:pa%2Fss@h:6379/0",
+        "TRACKER_MAXMIND_LICENSE_KEY_FILE": "abcdefgh_1234",
+    }
+    secret = secrets.get(variable, "postgresql://u:p@h/x")
     path = tmp_path / "secret"
-    path.write_text(f"{url}\n")
+    path.write_text(f"{secret}\n")
     environ = {variable: f" {path} ", "TRACKER_PORT": "9000"}
-    assert dict(Settings.from_env(environ).variables())[variable.removesuffix("_FILE")] == url
+    assert dict(Settings.from_env(environ).variables())[variable.removesuffix("_FILE")] == secret
     assert secret_files(environ) == {variable: path}
     assert Settings.from_env({variable: " "}).postgres_dsn is None
 

@@ -74,7 +74,10 @@ class ServiceManager:
                 sending.settimeout(_SEND_SECONDS)
                 sending.sendto(state.encode(), address)
         except OSError as error:
-            logger.warning("systemd cannot be told %s: %s", state, error)
+            logger.warning(
+                "systemd cannot be told %(state)s: %(cause)s",
+                {"event": "systemd_unreachable", "state": state, "cause": error},
+            )
 
     async def keep_alive(self) -> None:
         """Feed the watchdog from the event loop, so that a loop that hangs is noticed."""

@@ -77,7 +77,7 @@ def check(directory: Path) -> Manifest:
     Raises:
         BackupError: something is missing, damaged or unknown.
     """
-    manifest = _read_manifest(directory)
+    manifest = read_manifest(directory)
     for file in manifest.files:
         if digest(directory / file.path) != (file.size, file.sha256):
             raise BackupError(f"{directory / file.path} is not what was backed up: use another backup")
@@ -129,7 +129,12 @@ def say(text: str) -> None:
     print(f"tracker: {text}", file=sys.stderr, flush=True)
 
 
-def _read_manifest(directory: Path) -> Manifest:
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest of a backup.
+
+    Raises:
+        BackupError: it cannot be read, or is of an unknown version.
+    """
     path = directory / MANIFEST
     with explained(path):
         text = path.read_bytes()

@@ -11,8 +11,9 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tracker.ops.backup import last
 from tracker.ops.backup.drill import Verdict, drill, read_verdict
-from tracker.ops.backup.files import MANIFEST, BackupError, explained, say
+from tracker.ops.backup.files import MANIFEST, BackupError, explained, read_manifest, say
 from tracker.ops.backup.make import back_up
 from tracker.settings import Settings
 
@@ -37,7 +38,7 @@ async def add(settings: Settings, directory: Path, keep: int) -> Path:
 
 
 async def verify(settings: Settings, source: Path) -> Verdict:
-    """Try a backup.
+    """Try a backup, and remember it if it is good.
 
     Raises:
         BackupError: it cannot be relied on.
@@ -45,6 +46,7 @@ async def verify(settings: Settings, source: Path) -> Verdict:
     verdict = await drill(settings, source)
     if not verdict.is_good:
         raise BackupError(f"{source} {verdict}")
+    last.note(settings.data_dir, source, read_manifest(source).made_at)
     return verdict
 
 

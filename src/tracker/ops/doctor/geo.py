@@ -30,6 +30,6 @@ def _database(path: object, kind: str, built: datetime | None, problem: str, *, 
             "geo",
             "warn",
             f"{text}: it is old, and addresses move",
-            "fetch a newer one (see docs/guides/geoip.md)",
+            "run `tracker geo update` (see docs/guides/geoip.md)",
         )
     return Finding("geo", "ok", text)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from tracker.ops.doctor import (
     affiliates,
     alerts,
+    backup,
     catalogue,
     clock,
     disk,
@@ -55,6 +56,7 @@ _LOCAL: Mapping[str, _Check] = {
     "settings": settings.check,
     "geo": geo.check,
     "disk": disk.check,
+    "backup": backup.check,
     "form": form.check,
 }
 

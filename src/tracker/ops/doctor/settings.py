@@ -11,9 +11,15 @@ from tracker.ops.doctor.geo import PACKAGED
 from tracker.secret_key import is_open_to_others
 from tracker.settings import Settings, packaged_geoip, secret_files
 
+_MASK = "***"
+_KEY = "TRACKER_MAXMIND_LICENSE_KEY"
+
 
 def check(settings: Settings) -> list[Finding]:
-    shown = [Finding("settings", "ok", f"{name} = {_shown(value)}") for name, value in settings.variables()]
+    shown = [
+        Finding("settings", "ok", f"{name} = {_MASK if name == _KEY and value else _shown(value)}")
+        for name, value in settings.variables()
+    ]
     if not os.access(settings.data_dir, os.W_OK | os.X_OK):
         text = f"{settings.data_dir.resolve()} is missing or not writable"
         shown.append(Finding("settings", "fail", text, "start `tracker up` once, or set TRACKER_DATA_DIR"))
@@ -43,4 +49,4 @@ def without_password(url: str) -> str:
     parts = urlsplit(url)
     if parts.password is None:
         return url
-    return parts._replace(netloc=f"{parts.username or ''}:***@{parts.netloc.rpartition('@')[2]}").geturl()
+    return parts._replace(netloc=f"{parts.username or ''}:{_MASK}@{parts.netloc.rpartition('@')[2]}").geturl()
