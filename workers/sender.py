@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 from datetime import datetime, timedelta
 from logging import Logger
+from time import monotonic
 from typing import ClassVar
 
 from tracker.outbound_http import Caller, Delivery
@@ -20,6 +21,7 @@ from tracker.settings import Settings
 from tracker.store import db, deliveries
 from tracker.store.conversions import sending
 from tracker.store.deliveries import Deliveries, Due
+from workers import measures
 from workers.retry import AWAY, Retry
 
 HOSTS_AT_ONCE = 1000
@@ -155,8 +157,12 @@ class Sender(ABC):
 
     async def _send(self, due: Due) -> bool:
         """Make one attempt, and note its result. Returns whether it was answered."""
+        began = monotonic()
         answer = await self._ask(due)
         state, pause = outcome(answer, due)
+        if answer.status is not None:
+            waited = deliveries.PATIENCE - due.patience
+            measures.POSTBACKS_OUT.observe(waited.total_seconds() + monotonic() - began)
         if state == "failed":
             why = answer.error or f"status {answer.status}"
             self.logger.warning(

@@ -17,6 +17,7 @@ from workers import (
     conversion_writer,
     count_adder,
     housekeeping,
+    measures,
     postback_sender,
     refused_log,
     sub_id_counter,
@@ -50,7 +51,7 @@ async def run(settings: Settings, slot: int = 0) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     async with (
-        answering(settings.data_dir, f"worker-{slot}", {}),
+        answering(settings.data_dir, f"worker-{slot}", measures.answers(slot)),
         manager.told(),
         asyncio.TaskGroup() as chores,
     ):

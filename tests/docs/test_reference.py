@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from loadtests import budgets
 from tests.conftest import Furnish
 from tests.docs import roles
+from tests.docs.metrics import PAGE
+from tests.docs.metrics import page as metrics_page
 from tests.docs.pages import ROOT, code, prose, rows
 from tests.e2e.running import Up, up
 from tracker.cli import CATALOGUE, COMMANDS
 from tracker.domain import macros, postback_macros
 from tracker.domain.access import SCOPES
 from tracker.domain.model import Reason
+from tracker.metrics.families import FAMILIES
 from tracker.reading.reports.query import FIELDS
 from tracker.settings import _READERS, SECRET_FILES
 from tracker.store.reports.measures import MEASURES
@@ -136,39 +142,47 @@ def _metrics(tracker: Up) -> dict[str, set[str]]:
     text = tracker.get("/metrics", tracker.metrics_port)[1].decode()
     found: dict[str, set[str]] = {name: set() for name in re.findall(r"^# HELP (\S+)", text, re.MULTILINE)}
     for name, labels in re.findall(r"^(\w+)\{(.*)\} ", text, re.MULTILINE):
-        found[name] |= set(re.findall(r'(\w+)="', labels))
+        known = name if name in found else re.sub(r"_(bucket|count|sum)$", "", name)
+        found[known] |= set(re.findall(r'(\w+)="', labels))
     return found
 
 
-NEEDS_A_FAULT = {
-    "tracker_clicks_not_recorded_total",
-    "tracker_parameters_left_out_total",
-    "tracker_standby_behind_bytes",
-    "tracker_unsendable_locations_total",
-}
-"""Metrics without a sample until something fails, or without a standby."""
+def test_metrics_page_has_the_families() -> None:
+    assert metrics_page() == PAGE.read_text(), "python -m tests.docs.metrics writes what the page needs"
 
 
-def test_metrics_have_their_names_labels_and_meanings(tracker: Up) -> None:
+def test_metrics_are_the_families(tracker: Up) -> None:
     _make_all_kinds_of_hits(tracker)
-    documented = {}
-    for name, labels, meaning in rows(REFERENCE / "metrics.md"):
-        documented[code(name)[0]] = set(code(labels))
-        assert meaning
     shown = _metrics(tracker)
-    assert documented.keys() == shown.keys()
-    assert {name for name, labels in shown.items() if not labels} - NEEDS_A_FAULT <= {
-        name for name, labels in documented.items() if not labels
-    }
-    for name in shown.keys() - NEEDS_A_FAULT:
-        assert documented[name] == shown[name], name
+    assert shown.keys() == FAMILIES.keys()
+    for name, family in FAMILIES.items():
+        labels = {*family.labels} | ({"le"} if family.kind == "histogram" else set())
+        assert shown[name] == labels or (family.needs and not shown[name]), name
 
 
-def test_metrics_that_any_page_names_exist(tracker: Up) -> None:
-    known = _metrics(tracker).keys()
-    for page in sorted(Path(ROOT / "docs").rglob("*.md")):
-        for name in re.findall(r"`(tracker_[a-z_]+)`", page.read_text()):
-            assert name in known or name == "tracker_admin", (page, name)
+def test_metrics_can_be_parsed_and_appear_once(tracker: Up) -> None:
+    text = tracker.get("/metrics", tracker.metrics_port)[1].decode()
+    series = []
+    for metric in text_string_to_metric_families(text):
+        family = FAMILIES.get(metric.name) or FAMILIES[f"{metric.name}_total"]
+        assert metric.type == family.kind
+        assert metric.documentation
+        series += [(sample.name, *sorted(sample.labels.items())) for sample in metric.samples]
+    assert len(series) == len(set(series))
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool here")
+def test_metrics_please_promtool(tracker: Up) -> None:
+    text = tracker.get("/metrics", tracker.metrics_port)[1]
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")
+
+
+def test_metrics_that_any_page_names_exist() -> None:
+    known = {*FAMILIES} | {f"{name}_{end}" for name in FAMILIES for end in ("bucket", "count", "sum")}
+    for path in sorted(Path(ROOT / "docs").rglob("*.md")):
+        for name in re.findall(r"`(tracker_[a-z_]+)`", path.read_text()):
+            assert name in known or name == "tracker_admin", (path, name)
 
 
 def test_measures_of_reports_are_explained_in_their_order() -> None:

@@ -35,7 +35,7 @@ class _Rule(NamedTuple):
 _RULES = [
     _Rule(r"\.", _DIRECTORY, _PASSABLE, "up"),
     _Rule(
-        r"lock|children|demo-token|last-backup\.json|postgres\.lock|(valkey|postgres)\.log",
+        r"lock|children|demo-token|postgres\.lock|(valkey|postgres)\.log",
         _FILE,
         frozenset({0o600}),
         "up",

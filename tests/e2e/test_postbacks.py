@@ -60,4 +60,4 @@ def test_click_becomes_a_conversion(furnish: Furnish, tmp_path: Path) -> None:
             tracker, "doctor", "--only", "postbacks"
         )
         metrics = tracker.get("/metrics", tracker.metrics_port)[1].decode()
-        assert 'tracker_postbacks{place="stream"} 0' in metrics
+        assert 'tracker_waiting_postbacks{place="stream"} 0' in metrics

@@ -11,6 +11,7 @@ import pytest
 
 from tests.factories.rows import affiliate_row, offer_row, url_row
 from tests.integration.edge_client import PATIENCE, recorded
+from tests.integration.metrics_client import of_edge
 from tracker.domain.click_id import Mint
 from tracker.domain.model import Click, Rule, Rules
 from tracker.edge.catalogue.catalogue import Catalogue
@@ -99,7 +100,7 @@ async def test_other_requests_are_answered_among_clicks(database: Settings) -> N
     long, first, last = Hit("affiliate_id=513&x=" + "x" * 9000), *several(2)
     async with redirecting(database) as (redirect, metrics):
         await taken(redirect, [first, orphan, prefetch, long, last])
-        assert 'tracker_orphans_total{edge="0"} 1\n' in metrics.text()
+        assert 'tracker_orphans_total{edge="0"} 1\n' in of_edge(metrics)
     statuses = [hit.given[0].status for hit in (first, orphan, prefetch, long, last)]
     assert statuses == [302, 404, 503, 414, 302]
     assert [row.aff_sub for row in await recorded(database)] == ["s0", "s1"]
@@ -123,7 +124,7 @@ async def test_unpreparable_hit_does_not_affect_the_others(
     hits = [*several(3), Hit("affiliate_id=7")]
     async with redirecting(database, rules=(Rule("fails", failing),)) as (redirect, metrics):
         await taken(redirect, hits)
-        assert 'tracker_orphans_total{edge="0"} 1\n' in metrics.text()
+        assert 'tracker_orphans_total{edge="0"} 1\n' in of_edge(metrics)
     assert [hit.given[0].status for hit in hits] == [302, 500, 302, 404]
     assert sorted(row.aff_sub for row in await recorded(database)) == ["s0", "s2"]
     assert "it fails" in caplog.text

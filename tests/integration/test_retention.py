@@ -304,9 +304,11 @@ async def test_housekeeping_drops_some_days_a_round_and_tells_what_stays(
     async with api_of(database, scopes=("admin",)):
         told = (await metrics_of(database)).splitlines()
     since = kept.millis_at(day_at(9)) // 1000
-    assert {"tracker_dropped_days 9", "tracker_retention_held 1", f"tracker_kept_since_seconds {since}"} <= {
-        *told
-    }
+    assert {
+        "tracker_retention_dropped 9",
+        "tracker_retention_held 1",
+        f"tracker_kept_since_seconds {since}",
+    } <= {*told}
     await connection.execute(WRONG["a count"].replace("+ 1", "- 1").format(slot=slot))
     await housekeeping.once(keeping)  # it is looked at again a day later
     assert await connection.fetchval(_ROWS) == A_DAY

@@ -33,7 +33,7 @@ def test_backup_is_fine_for_two_days(tmp_path: Path, age: timedelta, level: str,
     a_note(tmp_path, age)
     ((found, text),) = said_of(Settings(data_dir=tmp_path))
     assert (found, said in text) == (level, True)
-    assert (tmp_path / last.FILE).stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / last.FILE).stat().st_mode & 0o777 == 0o644
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{}", b'{"made_at": 7, "path": ""}', b"[]"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 
@@ -19,20 +20,25 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tracker.api.http.endpoint import public
 from tracker.api.http.problems import SECURITY_HEADERS, Problem
 from tracker.api.http.rate_limits import Limits
+from tracker.metrics.exposition import Exposition
+from tracker.metrics.families import APIS, ENGINES
 from tracker.metrics_socket import Answers
+from tracker.ops import ledger, machine
 from tracker.reading.sources import Sources
 from tracker.store import alerts, db, retention
-from tracker.store.clicks import deltas, kept
+from tracker.store.clicks import deltas, kept, partitions
 from tracker.store.clicks.list import is_ready
 from tracker.store.conversions import postbacks as postback_log
 from tracker.store.conversions.affiliate_postbacks import POSTBACKS
-from tracker.store.deliveries import Counts
 from tracker.store.reports import conversion_counts, sub_id_pieces
 from tracker.store.webhooks.sent import WEBHOOKS
 from tracker.stream import visitor_memory
+from tracker.stream.dead_letters import DeadLetters
 from tracker.stream.reader import UNREACHABLE
 from tracker.stream.visitor_memory import VisitorMemory
+from tracker.stream.waiting_clicks import waiting_clicks
 
+_LEDGER_SECONDS, _LEDGER_PATIENCE = 3600, 4.0
 _ENGINE_SECONDS = 2.0  # the counts of this process are shown even if an engine does not answer
 
 # Scripts and styles come from here, requests go here, nowhere else. Swagger UI sets style attributes.
@@ -106,128 +112,117 @@ def answers(app: Starlette) -> Answers:
     """The answers to the metrics' listener."""
 
     async def metrics(_: str) -> str:
-        state = app.state
-        engines = [*await _visitors(state), *await _of_database(state)]
-        return "\n".join([*_own(state), *await _of_standby(state), *engines, ""])
+        state, shown = app.state, Exposition()
+        name = f"api-{state.settings.api_port}"
+        shown.add_process(name)
+        shown.add_build(name)
+        shown.declare(*(family.name for family in (*APIS, *ENGINES)))
+        await asyncio.to_thread(machine.show, state.settings, shown)
+        _own(state, shown)
+        await _of_standby(state, shown)
+        stream, postgres, _unused = await asyncio.gather(
+            _of_stream(state, shown), _of_database(state, shown), _of_ledger(state, shown)
+        )
+        shown.add("tracker_engine_up", stream, engine="stream")
+        shown.add("tracker_engine_up", postgres, engine="postgres")
+        return shown.text()
 
     return {"metrics": metrics}
 
 
-def _own(state: State) -> list[str]:
+def _own(state: State, shown: Exposition) -> None:
     """The counts of this process. The port tells processes of one machine apart."""
     by_status: Counter[int] = state.answers
     limits: Limits = state.limits
-    api = f'api="{state.settings.api_port}"'
-    return [
-        "# HELP tracker_api_answers_total Answers of the API, by HTTP status.",
-        "# TYPE tracker_api_answers_total counter",
-        *(
-            f'tracker_api_answers_total{{{api},status="{status}"}} {by_status[status]}'
-            for status in sorted(by_status)
-        ),
-        "# HELP tracker_api_limited_total Answers 429: by a token's rate, or to an address' wrong tokens.",
-        "# TYPE tracker_api_limited_total counter",
-        *(
-            f'tracker_api_limited_total{{{api},by="{by}"}} {limits.refused[by]}'
-            for by in ("token", "address")
-        ),
-        "# HELP tracker_api_wrong_tokens_total Tokens presented that are unknown, revoked or expired.",
-        "# TYPE tracker_api_wrong_tokens_total counter",
-        f"tracker_api_wrong_tokens_total{{{api}}} {limits.wrong_tokens}",
-    ]
+    api = state.settings.api_port
+    for status in sorted(by_status):
+        shown.add("tracker_api_answers_total", by_status[status], api=api, status=status)
+    for by in ("token", "address"):
+        shown.add("tracker_api_limited_total", limits.refused[by], api=api, by=by)
+    shown.add("tracker_api_wrong_tokens_total", limits.wrong_tokens, api=api)
 
 
-async def _of_standby(state: State) -> list[str]:
+async def _of_standby(state: State, shown: Exposition) -> None:
     """Which server answered reads, and how far the standby is behind."""
     sources: Sources = state.sources
-    api = f'api="{state.settings.api_port}"'
+    api = state.settings.api_port
+    for server in ("standby", "primary"):
+        shown.add("tracker_api_reads_total", sources.chosen[server], **{"api": api, "from": server})
     behind = await sources.behind()
-    return [
-        "# HELP tracker_api_reads_total Lists, reports and exports, by the server that was chosen for them.",
-        "# TYPE tracker_api_reads_total counter",
-        *(
-            f'tracker_api_reads_total{{{api},from="{server}"}} {sources.chosen[server]}'
-            for server in ("standby", "primary")
-        ),
-        "# HELP tracker_standby_behind_bytes Write-ahead log that the standby has not replayed.",
-        "# TYPE tracker_standby_behind_bytes gauge",
-        *([] if behind is None else [f"tracker_standby_behind_bytes{{{api}}} {behind}"]),
-    ]
+    if behind is not None:
+        shown.add("tracker_standby_behind_bytes", behind, api=api)
 
 
-async def _visitors(state: State) -> list[str]:
-    """Memory that visitors take on the stream server. Empty while it is away."""
+async def _of_stream(state: State, shown: Exposition) -> bool:
+    """What waits on the stream, the same in every API process. False, and nothing, while it is away."""
     settings = state.settings
     try:
         async with asyncio.timeout(_ENGINE_SECONDS):
             visitors = await visitor_memory.in_use(settings.redis_url, VisitorMemory.of(settings))
+            clicks = await waiting_clicks(settings.redis_url)
+            async with DeadLetters(settings.redis_url) as letters:
+                dead = await letters.count()
+            until = await state.complete_until.millis()
     except UNREACHABLE:
-        return []
-    return [
-        "# HELP tracker_unique_bytes Memory of the stream server that says who is unique.",
-        "# TYPE tracker_unique_bytes gauge",
-        f"tracker_unique_bytes {visitors.bytes}",
-        "# HELP tracker_unique_allowed_bytes The most it may be; then new visitors count as not unique.",
-        "# TYPE tracker_unique_allowed_bytes gauge",
-        f"tracker_unique_allowed_bytes {visitors.allowed}",
-    ]
+        return False
+    shown.add("tracker_unique_bytes", visitors.bytes)
+    shown.add("tracker_unique_allowed_bytes", visitors.allowed)
+    for partition in range(settings.partitions):
+        shown.add("tracker_stream_clicks", clicks.get(partition, 0), partition=partition)
+    shown.add("tracker_dead_letters", dead)
+    if until is not None:
+        shown.add("tracker_complete_until_seconds", max(time.time() - until / 1000, 0))
+    return True
 
 
-async def _of_database(state: State) -> list[str]:
-    """Waiting postbacks and deltas, the same in every API process. Empty while an engine is away."""
+async def _of_database(state: State, shown: Exposition) -> bool:
+    """What the database knows, the same in every API process. False, and nothing, while it is away."""
     try:
         async with asyncio.timeout(_ENGINE_SECONDS):
-            waiting, unreadable = await state.postbacks.waiting()
-            parked = await postback_log.count_parked(state.pool, int(time.time() * 1000))
-            waiting_for_dead = await postback_log.count_waiting(state.pool)
-            outgoing = {
-                "tracker_affiliate_postbacks Postbacks to affiliates": await POSTBACKS.counts(state.pool),
-                "tracker_webhooks Requests to webhooks": await WEBHOOKS.counts(state.pool),
-            }
-            alert_counts = await alerts.counts(state.pool)
-            unadded = [await of.waiting(state.pool) for of in (deltas, conversion_counts)]
-            sub_ids_behind = await sub_id_pieces.behind(state.pool)
-            first_kept = await kept.since(state.pool)
-            dropped = await retention.dropped(state.pool)
-            held = await retention.held(state.pool)
+            samples = await _read_database(state)
     except (*UNREACHABLE, *db.UNREACHABLE, db.REFUSED):
-        return []
+        return False
+    for name, label, values in samples:
+        for value, number in values.items():
+            shown.add(name, number, **({label: value} if label else {}))
+    return True
+
+
+async def _read_database(state: State) -> list[tuple[str, str, dict[str, float]]]:
+    """The name of each metric, its label, and a number for each value of that."""
+    pool = state.pool
+    waiting, unreadable = await state.postbacks.waiting()
+    places = {
+        "stream": waiting,
+        "parked": await postback_log.count_parked(pool, int(time.time() * 1000)),
+        "waiting": await postback_log.count_waiting(pool),
+        "unreadable": unreadable,
+    }
+    unadded = [await of.waiting(pool) for of in (deltas, conversion_counts)]
+    async with pool.acquire() as connection:
+        ahead = await partitions.days_ahead(connection)
     return [
-        "# HELP tracker_postbacks Postbacks that are not dealt with, by where they are.",
-        "# TYPE tracker_postbacks gauge",
-        f'tracker_postbacks{{place="stream"}} {waiting}',
-        f'tracker_postbacks{{place="parked"}} {parked}',
-        f'tracker_postbacks{{place="waiting"}} {waiting_for_dead}',
-        f'tracker_postbacks{{place="unreadable"}} {unreadable}',
-        *(line for title, counts in outgoing.items() for line in _of_deliveries(title, counts)),
-        "# HELP tracker_alerts What needs the operator's attention, by kind, as a worker noted it.",
-        "# TYPE tracker_alerts gauge",
-        *(f'tracker_alerts{{kind="{kind}"}} {number}' for kind, number in alert_counts.items()),
-        "# HELP tracker_count_delta_seconds Age of the oldest counts that no worker has added up.",
-        "# TYPE tracker_count_delta_seconds gauge",
-        f"tracker_count_delta_seconds {max(each.seconds for each in unadded):.1f}",
-        "# HELP tracker_sub_id_seconds Time since a worker last found all pieces of sub ids made.",
-        "# TYPE tracker_sub_id_seconds gauge",
-        f"tracker_sub_id_seconds {sub_ids_behind:.1f}",
-        "# HELP tracker_kept_since_seconds Unix time from which on clicks are kept one by one; 0: all are.",
-        "# TYPE tracker_kept_since_seconds gauge",
-        f"tracker_kept_since_seconds {first_kept // 1000}",
-        "# HELP tracker_dropped_days Days of clicks that were dropped.",
-        "# TYPE tracker_dropped_days gauge",
-        f"tracker_dropped_days {dropped.days}",
-        "# HELP tracker_retention_held Whether an old day of clicks cannot be dropped. Doctor says why.",
-        "# TYPE tracker_retention_held gauge",
-        f"tracker_retention_held {int(held is not None)}",
+        ("tracker_waiting_postbacks", "place", places),
+        ("tracker_affiliate_postbacks", "state", (await POSTBACKS.counts(pool))._asdict()),
+        ("tracker_webhooks", "state", (await WEBHOOKS.counts(pool))._asdict()),
+        ("tracker_alerts", "kind", dict(await alerts.counts(pool))),
+        ("tracker_count_delta_seconds", "", {"": max(each.seconds for each in unadded)}),
+        ("tracker_sub_id_seconds", "", {"": await sub_id_pieces.behind(pool)}),
+        ("tracker_partitions_ahead", "", {"": ahead}),
+        ("tracker_kept_since_seconds", "", {"": await kept.since(pool) // 1000}),
+        ("tracker_retention_dropped", "", {"": (await retention.dropped(pool)).days}),
+        ("tracker_retention_held", "", {"": await retention.held(pool) is not None}),
     ]
 
 
-def _of_deliveries(title: str, counts: Counts) -> list[str]:
-    name = title.partition(" ")[0]
-    return [
-        f"# HELP {title}; failed ones of a day.",
-        f"# TYPE {name} gauge",
-        *(f'{name}{{state="{state}"}} {number}' for state, number in counts._asdict().items()),
-    ]
+async def _of_ledger(state: State, shown: Exposition) -> None:
+    """The minutes of the last hour that do not balance. A minute that does not is read several times."""
+    now = int(time.time())
+    minutes = ledger.minutes_between(now - _LEDGER_SECONDS, now)
+    with suppress(*UNREACHABLE, *db.UNREACHABLE, db.REFUSED):
+        async with asyncio.timeout(_LEDGER_PATIENCE), state.pool.acquire() as connection:
+            found = await ledger.read(state.stream, connection, minutes)
+        shown.add("tracker_ledger_unbalanced", len(found.unbalanced))
 
 
 _written: list[bytes] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from time import monotonic
 
 from tracker.domain.click_id import Mint
 from tracker.domain.model import Click, Outcome
@@ -59,6 +60,7 @@ class Redirect:
 
     async def follow(self, hits: Sequence[Hit]) -> None:
         """Answer a batch of GETs. A failing hit does not affect the others."""
+        began = monotonic()
         hits = [hit for hit in hits if not self.reject_early(hit)]
         batches = None
         try:
@@ -74,9 +76,9 @@ class Redirect:
         if batches is None:
             await asyncio.gather(*(self.follow([hit]) for hit in hits))
         elif len(batches) == 1:
-            await self._record(batches[0])
+            await self._record(batches[0], began)
         else:
-            await asyncio.gather(*map(self._record, batches))
+            await asyncio.gather(*(self._record(batch, began) for batch in batches))
 
     def reject_early(self, hit: Hit) -> bool:
         """Answer a hit that is not a click, before anything of it is read."""
@@ -116,7 +118,7 @@ class Redirect:
         ]
         return pending, unmatched
 
-    async def _record(self, batch: Batch) -> None:
+    async def _record(self, batch: Batch, began: float) -> None:
         """Put a batch of clicks on disk, and only then answer their hits."""
         recorder, pending, entries = batch
         try:
@@ -124,6 +126,7 @@ class Redirect:
         except NotRecorded:
             for hit, click, outcomes in pending:
                 hit.give(self._lost(click, outcomes.unique))
+            self._metrics.redirects["not_recorded"].observe(monotonic() - began, len(pending))
             return
         except Exception:
             for hit, _, _ in pending:
@@ -134,6 +137,7 @@ class Redirect:
                 self._respond(hit, click, outcomes[number])
             except Exception:
                 _fail(hit)
+        self._metrics.redirects["recorded"].observe(monotonic() - began, len(pending))
         recorder.answered([click.millis // 60_000 for _, click, _ in pending])
 
     def _respond(self, hit: Hit, click: Click, outcome: Outcome) -> None:

@@ -31,6 +31,7 @@ from tracker.edge.record.partitioned import PartitionedRecorder
 from tracker.edge.redirect import Redirect
 from tracker.edge.refused_postbacks import RefusedLog
 from tracker.edge.unmatched import OrphanLog
+from tracker.metrics.exposition import Exposition
 from tracker.metrics_socket import Answers, answering
 from tracker.processes.catalogue_sync import follow_catalogue
 from tracker.settings import Settings
@@ -68,7 +69,9 @@ def create_edge(settings: Settings, edge: EdgeId | None = None) -> Edge:
             async with asyncio.timeout(_FIRST_CATALOGUE_SECONDS):
                 await catalogue.loaded.wait()
         _freeze()
-        async with answering(settings.data_dir, f"edge-{slot}", _answers(catalogue, recorders, metrics)):
+        async with answering(
+            settings.data_dir, f"edge-{slot}", _answers(slot, catalogue, recorders, metrics)
+        ):
             yield
         await end(*tasks)
         await recorders.stop()
@@ -146,15 +149,21 @@ def _health(catalogue: Catalogue, recorders: PartitionedRecorder) -> list[Route]
     return [Route("/health/live", live), Route("/health/ready", ready)]
 
 
-def _answers(catalogue: Catalogue, recorders: PartitionedRecorder, metrics: Metrics) -> Answers:
+def _answers(slot: int, catalogue: Catalogue, recorders: PartitionedRecorder, metrics: Metrics) -> Answers:
     """The metrics of this edge, for the metrics listener."""
+    name = f"edge-{slot}"
 
     async def show_metrics(_: str) -> str:
         gauges = await asyncio.to_thread(recorders.gauges)
         metrics.set("clicks_spooled", recorders.spooled)
         metrics.set("clicks_one_copy", recorders.one_copy)
         metrics.set("visitors_unknown", recorders.unknown)
-        return metrics.text(catalogue_problems=len(catalogue.problems), **gauges)
+        exposition = Exposition()
+        exposition.add_process(name)
+        exposition.add_build(name)
+        metrics.show(exposition, catalogue_problems=len(catalogue.problems), **gauges)
+        exposition.add_histogram("tracker_append_seconds", recorders.appends, edge=slot)
+        return exposition.text()
 
     async def serves(domain: str) -> str:
         if not catalogue.loaded.is_set():

@@ -6,24 +6,25 @@ their sockets (metrics_socket.py), so it needs no stream server and no database.
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
 from collections.abc import Iterable, Mapping
 from itertools import chain
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from tracker.metrics.exposition import Exposition
 from tracker.metrics_socket import ask
 from tracker.settings import Settings
 
 _FORMAT = "text/plain; version=0.0.4; charset=utf-8"  # Prometheus' text exposition format
+_ENGINES = ("valkey-server", "postgres")
 _DOMAIN = re.compile(r"[A-Za-z0-9_.:-]{1,255}")
-_UP = """\
-# HELP tracker_process_up Running processes: 0 where one gives no answer.
-# TYPE tracker_process_up gauge
-"""
 
 
 def create_metrics(settings: Settings) -> Starlette:
@@ -31,7 +32,8 @@ def create_metrics(settings: Settings) -> Starlette:
 
     async def metrics(_: Request) -> Response:
         texts = await ask(settings.data_dir, "*", "metrics")
-        return _answer(merge([_up(texts), *filter(None, texts.values())]), media_type=_FORMAT)
+        own = await asyncio.to_thread(_own, texts)
+        return _answer(merge([own, *filter(None, texts.values())]), media_type=_FORMAT)
 
     async def serves_host(request: Request) -> Response:
         """The request of a TLS proxy before it gets a certificate (Caddy's on_demand_tls)."""
@@ -66,9 +68,36 @@ def merge(texts: Iterable[str]) -> str:
     return "".join(f"{line}\n" for lines in metrics.values() for line in lines.values())
 
 
-def _up(texts: Mapping[str, str | None]) -> str:
-    samples = (f'tracker_process_up{{process="{name}"}} {int(texts[name] is not None)}\n' for name in texts)
-    return _UP + "".join(samples)
+def _own(texts: Mapping[str, str | None]) -> str:
+    """What the listener knows by itself: who answers, and the processes of `tracker up` and its engines."""
+    shown = Exposition()
+    for name, text in texts.items():
+        shown.add("tracker_process_up", text is not None, process=name)
+    shown.add_process("metrics")
+    shown.add_build("metrics")
+    for name, pid in _relatives().items():
+        shown.add_process(name, pid)
+    return shown.text()
+
+
+def _relatives() -> dict[str, int]:
+    """The pids of `tracker up`, if that has started this process, and of its engines."""
+    parent = os.getppid()
+    if " up" not in _command_line(parent):
+        return {}
+    found = {"up": parent}
+    for task in Path(f"/proc/{parent}/task").glob("*/children"):
+        for pid in task.read_text().split():
+            words = _command_line(int(pid))
+            found |= {name: int(pid) for name in _ENGINES if name in words.partition(" ")[0]}
+    return found
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def _answer(text: str, status: int = 200, media_type: str = "text/plain") -> Response:

@@ -82,6 +82,10 @@ WHERE state = 'waiting'
 """
 
 
+PATIENCE = timedelta(hours=24)
+"""How long attempts go on after the first one."""
+
+
 class Due(NamedTuple):
     """A request to send now."""
 

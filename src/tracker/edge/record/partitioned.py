@@ -18,6 +18,8 @@ from tracker.edge.record.identity import EdgeId
 from tracker.edge.record.recorder import LeadsElsewhere, Recorder
 from tracker.edge.record.slot_watch import SlotWatch
 from tracker.edge.record.spool_drain import Drain
+from tracker.metrics.families import FAMILIES
+from tracker.metrics.histogram import Histogram
 from tracker.settings import Settings
 from tracker.stream.connection import is_elsewhere
 from tracker.stream.partitions import partition_of
@@ -54,8 +56,12 @@ class PartitionedRecorder:
         self._drain = Drain(settings.redis_url, self._spool_dir, memory, settings.copies)
         each = replace(settings, max_waiting=-(-settings.max_waiting // settings.partitions))
         self._connections = SharedConnections(settings.redis_url) if settings.partitions > 1 else None
+        self.appends = Histogram(FAMILIES["tracker_append_seconds"].buckets)
+        """Seconds of the calls that put clicks on the stream."""
         self._recorders = [
-            Recorder(each, edge, partition, mint, self._drain, leads_elsewhere, self._connections)
+            Recorder(
+                each, edge, partition, mint, self._drain, leads_elsewhere, self.appends, self._connections
+            )
             for partition in range(settings.partitions)
         ]
         self._first = self._recorders[0]

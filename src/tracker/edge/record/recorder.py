@@ -29,6 +29,7 @@ from tracker.edge.record.identity import EdgeId
 from tracker.edge.record.spool import SEGMENT_BYTES, Spool, first_millis
 from tracker.edge.record.spool_drain import Drain
 from tracker.edge.record.spool_file import Call, SpoolError
+from tracker.metrics.histogram import Histogram
 from tracker.settings import Settings
 from tracker.stream.appender import (
     MAX_BATCH,
@@ -82,6 +83,7 @@ class Recorder:
         mint: Mint,
         drain: Drain,
         leads_elsewhere: LeadsElsewhere,
+        appends: Histogram,
         connections: SharedConnections | None = None,
     ) -> None:
         assert settings.redis_url
@@ -95,6 +97,7 @@ class Recorder:
         self._mint = mint
         self._partition = partition
         self._leads_elsewhere = leads_elsewhere
+        self._appends = appends
         self._has_copies = settings.copies > 1
         self._refuses_one_copy = self._has_copies and settings.on_loss == "refuse"
         self._timeout = settings.append_timeout
@@ -259,7 +262,7 @@ class Recorder:
     async def _call(
         self, entries: list[Entry], answered: Counter[int], within: float, heartbeat: bytes | None
     ) -> Receipt:
-        before = time()
+        before, began = time(), monotonic()
         receipt = await self._appender.append(
             self._lane,
             entries,
@@ -268,6 +271,7 @@ class Recorder:
             answered=pack_answered(answered),
             is_alone=self._is_alone,
         )
+        self._appends.observe(monotonic() - began)
         self._compare_clocks(before, receipt.millis / 1000, time())
         return receipt
 

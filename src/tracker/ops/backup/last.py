@@ -26,12 +26,15 @@ class Last(NamedTuple):
 
 
 def note(data_dir: Path, source: Path, made_at: str) -> None:
-    """Remember a verified backup. `made_at`: of its manifest."""
+    """Remember a verified backup. `made_at`: of its manifest.
+
+    The API reads the note for the metrics, perhaps under another account.
+    """
     path = data_dir / FILE
     with explained(path):
         new = path.with_suffix(".new")
         new.unlink(missing_ok=True)
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w") as file:
             json.dump({"made_at": made_at, "path": str(source.resolve())}, file)
         new.replace(path)
 

@@ -108,6 +108,15 @@ async def days(connection: Connection) -> set[date]:
     return await _days_there(connection) | await _stray_days(connection)
 
 
+async def days_ahead(connection: Connection, today: date | None = None) -> int:
+    """How many of the coming days in a row have a partition."""
+    day, there = today or datetime.now(UTC).date(), await _days_there(connection)
+    ahead = 0
+    while day + timedelta(days=ahead + 1) in there:
+        ahead += 1
+    return ahead
+
+
 def name_of(day: date) -> str:
     return day.strftime(_DAY)
 
