@@ -35,7 +35,7 @@ def tracker(furnish: Furnish, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def test_stream_syncs_a_click_before_it_answers(tracker: Up, tmp_path: Path) -> None:
     with traced(tracker.child("valkey-server"), tmp_path / "trace") as trace:
         tags = follow(tracker, "streamed")
-    check(trace.read_text(), tags, answer=r'"\*2\\r\\n:\d+')
+    check(trace.read_text(), tags, answer=r'"\$23\\r\\n')
 
 
 def test_edge_syncs_a_spooled_click_before_it_answers(tracker: Up, tmp_path: Path) -> None:

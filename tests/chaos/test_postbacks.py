@@ -40,7 +40,7 @@ _LINK = "/offer/3?affiliate_id=513"
 class Calls(Load):
     """An advertiser that sends one postback for each order."""
 
-    async def _click(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+    async def _click(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> bool:
         order = f"o{number}"
         writer.write(f"GET {self._links[0]}&order_id={order} HTTP/1.1\r\nHost: t.example\r\n\r\n".encode())
         head = await reader.readuntil(b"\r\n\r\n")
@@ -48,11 +48,13 @@ class Calls(Load):
         await reader.readexactly(int(headers[b"content-length"]))
         if head.startswith(b"HTTP/1.1 200 "):
             self._note(order, "")
-        elif not head.startswith(
+            return True
+        if not head.startswith(
             (b"HTTP/1.1 503 ", b"HTTP/1.1 403 ")
         ):  # 403: the edge does not know the secret yet
             self.unexpected.append(head)
         await asyncio.sleep(_PAUSE)
+        return False
 
 
 @pytest.mark.timeout(180)
@@ -76,7 +78,7 @@ async def run(data_dir: Path) -> None:
 
 async def _fail_under_load(house: House, call: str) -> set[str]:
     lot = random.Random(SEED)
-    async with asyncio.timeout(2 * PATIENCE), Calls(house.up.port, call) as calls:
+    async with asyncio.timeout(2 * PATIENCE), Calls([house.up.port], call) as calls:
         for words in lot.sample(KILLED, len(KILLED)):
             await calls.answers(lot.randint(100, 300))
             await house.kill(*words)

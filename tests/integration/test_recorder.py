@@ -370,8 +370,13 @@ async def test_edge_sends_its_low_watermark(stream: Stream) -> None:
     assert len(await word()) == 3, "before any click"
     first = a_visit()
     await record(recorders, first)
+
+    async def has_come() -> bool:
+        return int((await word())[0]) >= first.millis
+
+    await until(has_come)  # a busy edge sends no heartbeat with each call
     until_millis, said_millis, spooled = await word()
-    assert first.millis <= int(until_millis) <= mint.now()
+    assert int(until_millis) <= mint.now()
     assert abs(int(said_millis) - int(until_millis)) < 60_000
     assert spooled == "{}"
 
