@@ -12,7 +12,6 @@ import logging
 from contextlib import suppress
 from time import monotonic
 
-from tracker.domain.click_id import millis_of
 from tracker.settings import Settings
 from tracker.store import db
 from tracker.store.clicks import insert as clicks
@@ -213,7 +212,7 @@ class ClickWriter:
             duplicates = await clicks.store(connection, self._writer, (arrival for _, arrival in batch))
             measures.BATCH_SECONDS.observe(monotonic() - began)
             measures.BATCH_CLICKS.observe(len(batch))
-            measures.CLICK_DELAYS.observe(measures.since(millis_of(batch[0][1].row.hash)))
+            measures.CLICK_DELAYS.observe(measures.since(batch[0][1].entry >> 20))
             await self._reader.acknowledge((delivery for delivery, _ in batch), duplicates)
             await clicks.open_gate(connection)
         except clicks.BAD_ROW:

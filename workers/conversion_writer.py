@@ -135,8 +135,8 @@ class ConversionWriter:
                 if any(postback is one for one in lost):
                     await self._dead_letter(delivery, "not even the log can take it")
             await self._stream.remove([delivery.id for delivery in batch])
-        for _, postback in read:
-            measures.POSTBACKS_IN.observe(measures.since(postback.millis))
+        for delivery, _ in read:
+            measures.POSTBACKS_IN.observe(measures.since(int(delivery.id.partition(b"-")[0])))
 
     async def _take(self, connection: db.Connection, postbacks: list[Postback]) -> list[Postback]:
         """Apply postbacks in one transaction. If one fails, apply each in its own transaction.

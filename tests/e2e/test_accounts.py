@@ -109,7 +109,7 @@ def test_click_is_stored_after_a_restart_of_the_edge(running: Up) -> None:
 def test_metrics_show_the_processes_of_their_user(running: Up) -> None:
     response, body = running.get("/metrics", running.metrics_port)
     assert response.status == 200
-    shown = re.findall(r'tracker_process_up{process="(.+?)"} 1\n', body.decode())
+    shown = re.findall(r'tracker_process_up{process="(.+?)"} 1.0\n', body.decode())
     assert shown == [f"api-{running.api_port}", "edge-0", "worker-0"]
 
 

@@ -321,10 +321,10 @@ def _accepts(port: int) -> bool:
     return False
 
 
-def _answered(data_dir: Path) -> int:
+def _answered(data_dir: Path) -> float:
     """The clicks that the edge of a data directory has answered."""
     text = asyncio.run(metrics_socket.ask(data_dir, "edge-*", "metrics"))["edge-11"] or ""
-    return sum(map(int, re.findall(r"(?m)^tracker_clicks_recorded_total{.+} (\d+)$", text)))
+    return sum(map(float, re.findall(r"(?m)^tracker_clicks_recorded_total{.+} (\S+)$", text)))
 
 
 REQUESTS = {

@@ -329,14 +329,14 @@ def _metrics(tracker: Up) -> str:
 def _shown(tracker: Up) -> list[str]:
     """The processes in the metrics. Empty while the listener is away."""
     try:
-        return re.findall(r'tracker_process_up{process="(.+?)"} 1\n', _metrics(tracker))
+        return re.findall(r'tracker_process_up{process="(.+?)"} 1.0\n', _metrics(tracker))
     except ConnectionError:
         return []
 
 
-def _counted(tracker: Up) -> int:
+def _counted(tracker: Up) -> float:
     """The clicks that all edges have counted."""
-    return sum(map(int, re.findall(r"(?m)^tracker_clicks_recorded_total{.+} (\d+)$", _metrics(tracker))))
+    return sum(map(float, re.findall(r"(?m)^tracker_clicks_recorded_total{.+} (\S+)$", _metrics(tracker))))
 
 
 def _accepted(tracker: Up) -> str | None:
