@@ -294,8 +294,8 @@ def _lost_click(tracker: Up, _: Path) -> Callable[[], object]:
     tracker.get(tracker.link)
     minute = int(time.time()) // 60 - 1
     hour = f"ledger:{{0}}:{minute // 60}"
-    _stream(tracker, "HINCRBY", hour, f"{minute % 60}r", 1)
-    return lambda: _stream(tracker, "HINCRBY", hour, f"{minute % 60}r", -1)
+    _stream(tracker, "HINCRBY", hour, f"{minute % 60}:r", 1)
+    return lambda: _stream(tracker, "HINCRBY", hour, f"{minute % 60}:r", -1)
 
 
 def _old_backup(tracker: Up, _: Path) -> Callable[[], object]:

@@ -34,7 +34,8 @@ def note(data_dir: Path, source: Path, made_at: str) -> None:
     with explained(path):
         new = path.with_suffix(".new")
         new.unlink(missing_ok=True)
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w") as file:
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            os.fchmod(file.fileno(), 0o644)  # whatever umask a command has
             json.dump({"made_at": made_at, "path": str(source.resolve())}, file)
         new.replace(path)
 
