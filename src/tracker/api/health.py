@@ -119,9 +119,11 @@ def answers(app: Starlette) -> Answers:
         shown.declare(*(family.name for family in (*APIS, *ENGINES)))
         await asyncio.to_thread(machine.show, state.settings, shown)
         _own(state, shown)
-        await _of_standby(state, shown)
-        stream, postgres, _unused = await asyncio.gather(
-            _of_stream(state, shown), _of_database(state, shown), _of_ledger(state, shown)
+        stream, postgres, *_unused = await asyncio.gather(  # together: the listener waits for 5 s
+            _of_stream(state, shown),
+            _of_database(state, shown),
+            _of_ledger(state, shown),
+            _of_standby(state, shown),
         )
         shown.add("tracker_engine_up", stream, engine="stream")
         shown.add("tracker_engine_up", postgres, engine="postgres")
