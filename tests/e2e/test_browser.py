@@ -152,11 +152,11 @@ def agent_of_a_person() -> str:
     return f"{system} Chrome/{major}.0.0.0 Safari/537.36"
 
 
-def looks_ahead(tracker: Up) -> int:
+def looks_ahead(tracker: Up) -> float:
     """The number of prefetches counted by the edge."""
     _, body = tracker.get("/metrics", tracker.metrics_port)
     text = body.decode()
-    return sum(map(int, re.findall(r"(?m)^tracker_speculative_requests_total\S* (\d+)$", text)))
+    return sum(map(float, re.findall(r"(?m)^tracker_speculative_requests_total\S* (\S+)$", text)))
 
 
 def test_browser_arrives_at_the_advertiser_with_the_macros_filled(

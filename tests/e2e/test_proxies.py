@@ -422,4 +422,4 @@ def _visit(proxy: Proxy, host: str) -> str:
 
 def _api_answers(tracker: Up) -> int:
     _, text = tracker.get("/metrics", tracker.metrics_port)
-    return sum(map(int, re.findall(rb"(?m)^tracker_api_answers_total{.+} (\d+)$", text)))
+    return sum(map(float, re.findall(rb"(?m)^tracker_api_answers_total{.+} (\S+)$", text)))

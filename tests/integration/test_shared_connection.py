@@ -273,6 +273,17 @@ async def test_call_alone_does_not_follow_its_partition(tmp_path: Path, is_share
         await appender.close()
 
 
+async def test_connection_that_is_being_opened_is_closed_too(tmp_path: Path) -> None:
+    async with partitions(tmp_path) as (fake, several):
+        shared = await SharedConnections(several.url).of(0)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await shared.open()
+        await shared.close()
+        assert not shared.connection.is_open
+        assert fake.openings <= 1
+
+
 async def test_call_meant_for_a_former_connection_is_not_sent(tmp_path: Path) -> None:
     async with partitions(tmp_path) as (fake, several):
         shared = await SharedConnections(several.url).of(0)

@@ -148,6 +148,9 @@ class SharedConnection:
             self._replicas.look_at(info)
 
     async def close(self) -> None:
+        if self._opening is not None:  # perhaps nobody waits for it any more
+            self._opening.cancel()
+            await asyncio.wait({self._opening})
         await self.connection.close()
 
 

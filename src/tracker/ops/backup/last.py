@@ -35,7 +35,7 @@ def note(data_dir: Path, source: Path, made_at: str) -> None:
         new = path.with_suffix(".new")
         new.unlink(missing_ok=True)
         with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            os.fchmod(file.fileno(), 0o644)  # whatever umask a command has
+            os.fchmod(file.fileno(), 0o644)  # commands have another umask
             json.dump({"made_at": made_at, "path": str(source.resolve())}, file)
         new.replace(path)
 
