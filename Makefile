@@ -51,7 +51,7 @@ test-cluster: build ## Run the stream's tests behind sentinels and on a cluster,
 	$(BIN)/python -m pytest $(PARALLEL) --on sentinel $(STREAM_TESTS)
 	$(BIN)/python -m pytest $(PARALLEL) --on cluster $(STREAM_TESTS) $(CLUSTER_TESTS)
 
-test-long: build ## Walk through every page, try every endpoint, run the examples of most pages (several minutes)
+test-long: build ## Walk through every page, try every endpoint and alert rule, run most examples (many minutes)
 	$(BIN)/python -m pytest -m long --ignore tests/nodes
 
 test-unit: install ## Run the tests that need no engine: a few seconds

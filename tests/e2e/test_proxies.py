@@ -420,6 +420,6 @@ def _visit(proxy: Proxy, host: str) -> str:
     return "its own" if is_own else f"{response.status} {answer[:200]}"
 
 
-def _api_answers(tracker: Up) -> int:
+def _api_answers(tracker: Up) -> float:
     _, text = tracker.get("/metrics", tracker.metrics_port)
     return sum(map(float, re.findall(rb"(?m)^tracker_api_answers_total{.+} (\S+)$", text)))
