@@ -157,6 +157,19 @@ def test_db_ips_database_is_that_of_this_month_or_the_last(
     assert all("Authorization" not in sent for _, sent in publisher.asked)
 
 
+def test_archive_with_any_wrong_byte_leaves_the_old_file(publisher: Publisher, tmp_path: Path) -> None:
+    """DB-IP's archives have only the checksum of gzip."""
+    path = tmp_path / "dbip-city-lite.mmdb"
+    path.write_bytes(b"old")
+    packed = gzip.compress(a_database(tmp_path, "DBIP-City-Lite"), mtime=0)
+    url = f"/free/dbip-city-lite-{datetime.now(UTC):%Y-%m}.mmdb.gz"
+    for at in range(10, len(packed), 7):  # behind the head, whose time and system say nothing
+        publisher.files[url] = packed[:at] + bytes([packed[at] ^ 0xFF]) + packed[at + 1 :]
+        with pytest.raises(GeoUpdateError):
+            update(path, "dbip-city-lite")
+    assert path.read_bytes() == b"old"
+
+
 def _wrong_checksum(publisher: Publisher, tmp_path: Path) -> None:
     publisher.add_city(a_database(tmp_path))
     publisher.files[f"{_CITY}.sha256"] = b"0" * 64

@@ -14,6 +14,7 @@ import os
 import re
 import ssl
 import tarfile
+import zlib
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -257,5 +258,5 @@ def _explained(path: Path) -> Iterator[None]:
         known = {401: "MaxMind refuses the account or the key", 403: "it may not be downloaded with this key"}
         why = known.get(error.code, f"the server answers {error.code} {error.reason}")
         raise GeoUpdateError(f"{path} stays as it is: {why}") from None
-    except (OSError, HTTPException, ValueError, EOFError, tarfile.TarError) as error:
+    except (OSError, HTTPException, ValueError, EOFError, tarfile.TarError, zlib.error) as error:
         raise GeoUpdateError(f"{path} stays as it is: {str(error) or type(error).__name__}") from None
