@@ -214,6 +214,12 @@ async def test_clicks_that_waited_long_are_still_sent_to_a_stream_that_is_there(
     await recorders.stop()
 
 
+async def test_append_that_fails_is_measured_too(stream: Stream) -> None:
+    recorders = await started(stream.settings)
+    assert recorders.appends.buckets[-1][1] >= 1, "its first heartbeat found no server"
+    await recorders.stop()
+
+
 async def test_hit_without_stream_and_spool_is_refused(stream: Stream) -> None:
     stream.settings.data_dir.joinpath("spool").write_text("a file in its place")
     recorders = await started(stream.settings)

@@ -68,14 +68,16 @@ EDGES = (
         "tracker_redirect_seconds",
         "histogram",
         (*_EDGE, "outcome"),
-        "time from a request to its answer: `recorded` on stream or spool, or `not_recorded`",
+        "time from the start of a click's batch to its answer: `recorded` on stream or spool, or "
+        "`not_recorded`",
         buckets=_LATENCIES,
     ),
     Family(
         "tracker_append_seconds",
         "histogram",
         _EDGE,
-        "time of a call that puts clicks on the stream, with the server's fsync and the wait for a replica",
+        "time of a call that puts clicks on the stream, with the server's fsync and the wait for a replica. "
+        "Calls that fail count too",
         buckets=_LATENCIES,
     ),
     Family(

@@ -263,15 +263,17 @@ class Recorder:
         self, entries: list[Entry], answered: Counter[int], within: float, heartbeat: bytes | None
     ) -> Receipt:
         before, began = time(), monotonic()
-        receipt = await self._appender.append(
-            self._lane,
-            entries,
-            within,
-            heartbeat=heartbeat,
-            answered=pack_answered(answered),
-            is_alone=self._is_alone,
-        )
-        self._appends.observe(monotonic() - began)
+        try:
+            receipt = await self._appender.append(
+                self._lane,
+                entries,
+                within,
+                heartbeat=heartbeat,
+                answered=pack_answered(answered),
+                is_alone=self._is_alone,
+            )
+        finally:
+            self._appends.observe(monotonic() - began)
         self._compare_clocks(before, receipt.millis / 1000, time())
         return receipt
 
